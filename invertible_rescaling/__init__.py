@@ -1,0 +1,73 @@
+"""Invertible image rescaling: shrink a picture so that it can be brought back.
+
+Example:
+    >>> import torch
+    >>> from invertible_rescaling import iirn_x4
+    >>> model = iirn_x4().eval()
+    >>> hr = torch.rand(1, 3, 30, 41)
+    >>> lr = model.downscale(hr)
+    >>> model.upscale(lr, size=(30, 41)).shape
+    torch.Size([1, 3, 30, 41])
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
+from invertible_rescaling.checkpoint import load_checkpoint, load_original_irn, save_checkpoint
+from invertible_rescaling.couplings import AdditiveCoupling, AffineCoupling
+from invertible_rescaling.errors import RescalingError
+from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
+from invertible_rescaling.losses import RescalingLoss
+from invertible_rescaling.metrics import psnr, ssim
+from invertible_rescaling.models import iirn_x2, iirn_x4, iirn_x8, irn_x2, irn_x4, irn_x8
+from invertible_rescaling.registry import (
+    create_model,
+    list_models,
+    register_latent,
+    register_model,
+    register_subnet,
+)
+from invertible_rescaling.rescaler import InvertibleRescaler
+from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, DenseBlock
+from invertible_rescaling.transforms import HaarDownsampling
+
+__all__ = [
+    "CRDB",
+    "RRDB",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "ChannelAttention",
+    "DenseBlock",
+    "GaussianLatent",
+    "HaarDownsampling",
+    "Inverse",
+    "InvertibleModule",
+    "InvertibleRescaler",
+    "InvertibleSequential",
+    "Latent",
+    "RescalingError",
+    "RescalingLoss",
+    "WaveletLatent",
+    "ZeroLatent",
+    "create_model",
+    "iirn_x2",
+    "iirn_x4",
+    "iirn_x8",
+    "irn_x2",
+    "irn_x4",
+    "irn_x8",
+    "list_models",
+    "load_checkpoint",
+    "load_original_irn",
+    "psnr",
+    "register_latent",
+    "register_model",
+    "register_subnet",
+    "save_checkpoint",
+    "ssim",
+]
+
+try:
+    __version__ = version("invertible_rescaling")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"

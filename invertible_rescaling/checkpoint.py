@@ -1,0 +1,258 @@
+"""Checkpoints: one safetensors file that carries its own configuration, and the original IRN's layout.
+
+A file holds the ``state_dict`` as plain tensors and, in its header, the model's configuration and a
+digest of the tensors. Nothing in it is executed on loading.
+"""
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from invertible_rescaling.errors import CheckpointError, RescalingError
+from invertible_rescaling.files import write_atomically
+from invertible_rescaling.rescaler import InvertibleRescaler
+
+__all__ = ["load_checkpoint", "load_original_irn", "load_weights", "read_metadata", "save_checkpoint"]
+
+_FORMAT = "invertible_rescaling.checkpoint/1"
+_STRUCTURE = ("scale", "channels", "blocks", "subnet", "clamp")
+PathLike = str | os.PathLike[str]
+
+
+def save_checkpoint(
+    model: InvertibleRescaler, path: PathLike, *, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model to one safetensors file that :func:`load_checkpoint` rebuilds it from.
+
+    The file is written beside its final name and renamed, so that no reader ever sees half of it.
+
+    Args:
+        model: any rescaler whose sub-network and latent are registered by name.
+        path: where to; an existing file is replaced.
+        metadata: JSON-able facts to keep in the header (training data, steps, figures).
+
+    Raises:
+        ConfigError: the sub-network or latent has no registered name.
+        CheckpointError: ``metadata`` is not JSON-able.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from invertible_rescaling import iirn_x4, load_checkpoint, save_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "model.safetensors")
+        ...     save_checkpoint(iirn_x4(blocks=(1, 1)), path)
+        ...     load_checkpoint(path).blocks
+        (1, 1)
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        extra = json.dumps(dict(metadata or {}))
+        config = json.dumps(model.config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"a checkpoint's configuration and metadata must be JSON: {error}") from error
+    header = {"format": _FORMAT, "config": config, "metadata": extra, "sha256": _digest(tensors)}
+    write_atomically(path, save(tensors, metadata=header))
+
+
+def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescaler:
+    """Rebuild the model that a checkpoint describes, on the CPU and in training mode.
+
+    Args:
+        path: a file made by :func:`save_checkpoint`.
+        strict: refuse a file with missing or surplus tensors; otherwise they are named in a warning.
+
+    Raises:
+        CheckpointError: no such file; not a safetensors file; no configuration of this library in it; cut
+            short or altered (its digest is verified); tensors that do not fit its configuration.
+    """
+    tensors, header = _read(path)
+    config = json.loads(header["config"])
+    try:
+        model = InvertibleRescaler(**config)
+    except (RescalingError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} describes a model that cannot be built here ({error}); import the package that "
+            "registers its parts first"
+        ) from error
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if dtypes == {torch.float64}:
+        model.double()
+    _fill(model, tensors, path, strict)
+    return model
+
+
+def load_weights(model: InvertibleRescaler, path: PathLike, *, strict: bool = True) -> None:
+    """Fill an existing model from a checkpoint of the same structure; the latent may differ.
+
+    Raises:
+        CheckpointError: as for :func:`load_checkpoint`, or the file's model has another scale, number of
+            channels or blocks, sub-network or clamp. The model is then left as it was.
+    """
+    tensors, header = _read(path)
+    theirs, ours = json.loads(header["config"]), model.config
+    differing = [key for key in _STRUCTURE if theirs.get(key) != ours[key]]
+    if differing:
+        listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {ours[key]!r}" for key in differing)
+        raise CheckpointError(
+            f"{path} is another model's checkpoint ({listed}); load_checkpoint(path) builds it"
+        )
+    _fill(model, tensors, path, strict)
+
+
+def read_metadata(path: PathLike) -> dict[str, Any]:
+    """Return a checkpoint's configuration and metadata without loading its tensors.
+
+    Returns:
+        ``{"config": ..., "metadata": ..., "sha256": ...}``.
+
+    Raises:
+        CheckpointError: as for :func:`load_checkpoint`, except that the digest is not verified.
+    """
+    header = _read(path, tensors=False)[1]
+    return {
+        "config": json.loads(header["config"]),
+        "metadata": json.loads(header["metadata"]),
+        "sha256": header["sha256"],
+    }
+
+
+def load_original_irn(path: PathLike, *, latent: Any = "gaussian") -> InvertibleRescaler:
+    """Import a checkpoint of the original IRN authors (``operations.N.F.conv1.weight``, ...).
+
+    The scale, the blocks per stage and the growth are read off the tensors' names and shapes. The file is a
+    pickle; it is opened with ``weights_only=True``, which runs no code from it.
+
+    Args:
+        path: a ``.pth`` file with a ``state_dict``.
+        latent: of the model to make, as for :class:`~invertible_rescaling.InvertibleRescaler`.
+
+    Returns:
+        An IRN rescaler in float32.
+
+    Raises:
+        CheckpointError: no such file; unreadable; not of that layout.
+
+    References:
+        Xiao et al. 2020, *Invertible Image Rescaling*; F, G and H there are phi, eta and rho here.
+    """
+    _check_is_file(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises its own, pickle's, zipfile's and plain RuntimeErrors here
+        raise CheckpointError(f"{path} cannot be read as a state_dict: {_first_line(error)}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} does not hold a state_dict (a mapping of names to tensors)")
+    tensors = {str(key).removeprefix("module."): value for key, value in state.items()}
+    config, renamed = _translate_original(tensors, path)
+    model = InvertibleRescaler(**config, latent=latent)
+    _fill(model, renamed, path, strict=True)
+    return model
+
+
+_ORIGINAL_HAAR = re.compile(r"operations\.(\d+)\.haar_weights")
+_ORIGINAL_CONV = re.compile(r"operations\.(\d+)\.([FGH])\.conv([1-5])\.(weight|bias)")
+_ORIGINAL_ROLES = {"F": "phi", "G": "eta", "H": "rho"}
+_HAAR_SIGNS = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
+
+
+def _translate_original(
+    tensors: Mapping[str, Tensor], path: PathLike
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    haars: dict[int, Tensor] = {}
+    couplings: set[int] = set()
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if match := _ORIGINAL_HAAR.fullmatch(name):
+            haars[int(match[1])] = tensor
+        elif match := _ORIGINAL_CONV.fullmatch(name):
+            index, role, number, kind = int(match[1]), _ORIGINAL_ROLES[match[2]], int(match[3]), match[4]
+            couplings.add(index)
+            conv = "last" if number == 5 else f"features.convs.{number - 1}"
+            renamed[f"flow.layers.{index}.{role}.{conv}.{kind}"] = tensor
+        else:
+            raise CheckpointError(f"{path} is not of the original IRN layout: it holds {name!r}")
+    positions = sorted(haars)
+    end = len(haars) + len(couplings)
+    if not haars or positions[0] != 0 or sorted(couplings | haars.keys()) != list(range(end)):
+        raise CheckpointError(
+            f"{path} is not of the original IRN layout: operations must count up from a Haar step at 0, "
+            f"found Haar steps at {positions} and couplings at {sorted(couplings)}"
+        )
+    signs = torch.tensor(_HAAR_SIGNS)
+    for index, weights in haars.items():
+        if not torch.equal(weights.flatten(1).cpu().sign().long(), signs.repeat(len(weights) // 4, 1)):
+            raise CheckpointError(f"{path}: operations.{index}.haar_weights is no Haar filter bank")
+    first = next((t for n, t in renamed.items() if n.endswith(".features.convs.0.weight")), None)
+    config = {
+        "scale": 2 ** len(haars),
+        "channels": len(haars[0]) // 4,
+        "blocks": [b - a - 1 for a, b in zip(positions, [*positions[1:], end], strict=True)],
+        "subnet": {"name": "dense"} if first is None else {"name": "dense", "growth": len(first)},
+    }
+    return config, renamed
+
+
+def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _check_is_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (a file, not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is cut short or is no safetensors file ({_first_line(error)}); "
+            "for the original IRN authors' .pth files there is load_original_irn"
+        ) from error
+    if header.get("format") != _FORMAT or not {"config", "metadata", "sha256"} <= header.keys():
+        raise CheckpointError(
+            f"{path} is a safetensors file but no checkpoint of this library: its header has "
+            f"format={header.get('format')!r}, not {_FORMAT!r}"
+        )
+    if tensors and _digest(found) != header["sha256"]:
+        raise CheckpointError(f"{path} is damaged: its tensors do not match the digest in its header")
+    return found, header
+
+
+def _fill(model: InvertibleRescaler, tensors: Mapping[str, Tensor], path: PathLike, strict: bool) -> None:
+    """Load tensors after comparing names and shapes, so that a misfit leaves the model as it was."""
+    expected = model.state_dict()
+    missing, surplus = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    shapes = [n for n in expected.keys() & tensors.keys() if expected[n].shape != tensors[n].shape]
+    problems = [
+        f"{what}: {', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}"
+        for what, names in (("missing", missing), ("surplus", surplus), ("other shapes", shapes))
+        if names
+    ]
+    if shapes or (strict and problems):
+        raise CheckpointError(f"{path} does not fit the model; {'; '.join(problems)}")
+    if problems:
+        warnings.warn(f"{path} loaded in part; {'; '.join(problems)}", stacklevel=3)
+    model.load_state_dict(dict(tensors), strict=False)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_is_file(path: PathLike) -> None:
+    if not os.path.isfile(path):
+        raise CheckpointError(f"there is no checkpoint file at {os.fspath(path)!r}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

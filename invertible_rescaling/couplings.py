@@ -1,0 +1,180 @@
+r"""Coupling layers: bijections built from arbitrary networks phi, rho and eta.
+
+The input is split by channel into x1 (the first ``split`` channels, the low-pass image of a rescaler)
+and x2 (the rest). The networks need no inverse of their own.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from invertible_rescaling.base import InvertibleModule, check_state
+from invertible_rescaling.errors import ConfigError, ShapeError
+
+__all__ = ["AdditiveCoupling", "AffineCoupling", "SubnetFactory"]
+
+SubnetFactory = Callable[[int, int], nn.Module]
+
+
+class _Coupling(InvertibleModule):
+    """The checks and the split that both couplings share."""
+
+    def __init__(self, channels: int, split: int) -> None:
+        super().__init__()
+        if not isinstance(channels, int) or not isinstance(split, int) or not 0 < split < channels:
+            raise ConfigError(
+                f"{type(self).__name__} needs integers 0 < split < channels, "
+                f"got split={split!r} and channels={channels!r}"
+            )
+        self.channels = channels
+        self.split = split
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        check_state(x, self.channels, type(self).__name__)
+        return x[:, : self.split], x[:, self.split :]
+
+    def _evaluate(self, network: nn.Module, x: Tensor, like: Tensor) -> Tensor:
+        """Run a sub-network; bring its output, half precision under autocast, to the state's dtype."""
+        out: Tensor = network(x)
+        if out.shape != like.shape:
+            raise ShapeError(
+                f"a sub-network of {type(self).__name__} must map {tuple(x.shape)} to {tuple(like.shape)}, "
+                f"{type(network).__name__} returned {tuple(out.shape)}"
+            )
+        return out.to(like.dtype)
+
+
+class AffineCoupling(_Coupling):
+    r"""IRN's affine coupling, with a bounded log-scale.
+
+    .. math::
+        y_1 &= x_1 + \phi(x_2) \\
+        y_2 &= x_2 \odot \exp(s) + \eta(y_1), \qquad s = \text{clamp} \cdot \tanh(\rho(y_1) / 2)
+
+    and, in closed form, :math:`x_2 = (y_2 - \eta(y_1)) \odot \exp(-s)`, :math:`x_1 = y_1 - \phi(x_2)`.
+    The log-determinant is the sum of s. Under autocast only phi, rho and eta run in half precision.
+
+    References:
+        Xiao et al. 2020, *Invertible Image Rescaling*, eq. 2-3; Dinh et al. 2017, *Real NVP*.
+
+    Shapes:
+        ``(B, channels, H, W) -> (B, channels, H, W)``, float32 or float64.
+
+    Args:
+        channels: channels of the state.
+        split: channels of x1.
+        subnet: makes a network, ``subnet(in_channels, out_channels) -> Module`` that keeps H and W; called
+            three times, for phi, rho and eta.
+        clamp: the bound of abs(s), so each coupling scales by at most e**clamp.
+
+    Raises:
+        ConfigError: ``split`` is not inside ``channels``, or ``clamp`` is not a positive number.
+        ShapeError: the input, or what a sub-network returns, has the wrong shape.
+        DtypeError: the input is not float32 or float64.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import CRDB, AffineCoupling
+        >>> coupling = AffineCoupling(12, 3, CRDB)
+        >>> x = torch.rand(2, 12, 8, 8)
+        >>> torch.equal(coupling(x), x)  # untrained, a coupling is the identity
+        True
+    """
+
+    def __init__(self, channels: int, split: int, subnet: SubnetFactory, clamp: float = 1.0) -> None:
+        super().__init__(channels, split)
+        if isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp < math.inf:
+            raise ConfigError(f"AffineCoupling needs a finite clamp above 0, got {clamp!r}")
+        self.clamp = float(clamp)
+        self.phi = subnet(channels - split, split)
+        self.rho = subnet(split, channels - split)
+        self.eta = subnet(split, channels - split)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._transform(x)[0]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return self._invert(y)[0]
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y, s = self._transform(x)
+        return y, s.sum(dim=(1, 2, 3))
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, s = self._invert(y)
+        return x, -s.sum(dim=(1, 2, 3))
+
+    def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x1, x2 = self._halves(x)
+        y1 = x1 + self._evaluate(self.phi, x2, x1)
+        s = self._log_scale(y1, x2)
+        y2 = x2 * torch.exp(s) + self._evaluate(self.eta, y1, x2)
+        return torch.cat((y1, y2), dim=1), s
+
+    def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        y1, y2 = self._halves(y)
+        s = self._log_scale(y1, y2)
+        x2 = (y2 - self._evaluate(self.eta, y1, y2)) * torch.exp(-s)
+        x1 = y1 - self._evaluate(self.phi, x2, y1)
+        return torch.cat((x1, x2), dim=1), s
+
+    def _log_scale(self, y1: Tensor, like: Tensor) -> Tensor:
+        return self.clamp * torch.tanh(self._evaluate(self.rho, y1, like) / 2)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, split={self.split}, clamp={self.clamp}"
+
+
+class AdditiveCoupling(_Coupling):
+    r"""Volume-preserving coupling: :class:`AffineCoupling` without the scale.
+
+    .. math::
+        y_1 = x_1 + \phi(x_2), \qquad y_2 = x_2 + \eta(y_1)
+
+    References:
+        Dinh et al. 2015, *NICE*; Xiao et al. 2020, section 3.2.
+
+    Shapes:
+        ``(B, channels, H, W) -> (B, channels, H, W)``, float32 or float64; the log-determinant is 0.
+
+    Args:
+        channels: channels of the state.
+        split: channels of x1.
+        subnet: as for :class:`AffineCoupling`; called twice, for phi and eta.
+
+    Raises:
+        ConfigError, ShapeError, DtypeError: as for :class:`AffineCoupling`.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import AdditiveCoupling, DenseBlock
+        >>> y, log_det = AdditiveCoupling(4, 1, DenseBlock).forward_with_log_det(torch.rand(2, 4, 8, 8))
+        >>> log_det
+        tensor([0., 0.])
+    """
+
+    def __init__(self, channels: int, split: int, subnet: SubnetFactory) -> None:
+        super().__init__(channels, split)
+        self.phi = subnet(channels - split, split)
+        self.eta = subnet(split, channels - split)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1, x2 = self._halves(x)
+        y1 = x1 + self._evaluate(self.phi, x2, x1)
+        return torch.cat((y1, x2 + self._evaluate(self.eta, y1, x2)), dim=1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        y1, y2 = self._halves(y)
+        x2 = y2 - self._evaluate(self.eta, y1, y2)
+        return torch.cat((y1 - self._evaluate(self.phi, x2, y1), x2), dim=1)
+
+    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward(x), x.new_zeros(x.shape[0])
+
+    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inverse(y), y.new_zeros(y.shape[0])
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, split={self.split}"

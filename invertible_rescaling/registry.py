@@ -1,0 +1,187 @@
+"""Names for models, sub-networks and latents, so that a string or a file can ask for one.
+
+The registry stores plain callables and knows nothing of what they build. Built-in names and those of
+third parties are registered in the same way:
+
+Example:
+    >>> from invertible_rescaling import create_model, list_models, register_subnet
+    >>> list_models("iirn*")
+    ['iirn_x2', 'iirn_x4', 'iirn_x8']
+    >>> create_model("iirn_x4", blocks=(1, 1)).scale
+    4
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from invertible_rescaling.errors import UnknownNameError
+
+__all__ = ["create_model", "list_models", "register_latent", "register_model", "register_subnet"]
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+class Registry(Generic[Factory]):
+    """A name -> factory table that names the close ones when a name is unknown.
+
+    Args:
+        kind: what is registered, as it should read in a message (``"model"``).
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._factories: dict[str, Factory] = {}
+
+    def register(self, name: str, factory: Factory) -> Factory:
+        """Add ``factory`` under ``name``; registering the very same object again is allowed."""
+        if not name or not isinstance(name, str):
+            raise UnknownNameError(f"a {self.kind} needs a non-empty string as its name, got {name!r}")
+        if not callable(factory):
+            raise UnknownNameError(f"{self.kind} {name!r} must be callable, got {factory!r}")
+        present = self._factories.setdefault(name, factory)
+        if present is not factory:
+            raise UnknownNameError(
+                f"a {self.kind} named {name!r} is registered already ({present!r}); choose another name"
+            )
+        return factory
+
+    def __getitem__(self, name: str) -> Factory:
+        try:
+            return self._factories[name]
+        except (KeyError, TypeError):
+            raise UnknownNameError(self._describe_unknown(name)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._factories
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Return the registered names that match a shell-style ``pattern``, sorted."""
+        return sorted(fnmatch.filter(self._factories, pattern))
+
+    def name_of(self, factory: object) -> str | None:
+        """Return the name ``factory`` is registered under, or ``None``."""
+        return next((name for name, known in self._factories.items() if known is factory), None)
+
+    def _describe_unknown(self, name: object) -> str:
+        close = difflib.get_close_matches(str(name), self._factories, n=3, cutoff=0.5)
+        hint = f"did you mean {_either(close)}?" if close else f"known: {', '.join(self.names()) or 'none'}"
+        return f"no {self.kind} is named {name!r}; {hint}"
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(repr(name) for name in names)
+
+
+models: Registry[Callable[..., Any]] = Registry("model")
+subnets: Registry[Callable[..., Any]] = Registry("sub-network")
+latents: Registry[Callable[..., Any]] = Registry("latent")
+
+_pretrained: set[str] = set()
+
+
+def register_model(
+    factory: Factory | None = None, *, name: str | None = None, pretrained: bool = False
+) -> Any:
+    """Register a model factory, as a decorator or by a call.
+
+    Args:
+        factory: callable ``factory(*, weights=None, **overrides) -> torch.nn.Module``.
+        name: the name to register; the function's own name by default.
+        pretrained: whether the factory has weights to offer (what ``list_models(pretrained=True)`` lists).
+
+    Raises:
+        UnknownNameError: the name is taken by another factory.
+
+    Example:
+        >>> from invertible_rescaling import InvertibleRescaler, create_model, register_model
+        >>> @register_model
+        ... def tiny_x2(*, weights=None, **overrides):
+        ...     return InvertibleRescaler(2, blocks=1, **overrides)
+        >>> create_model("tiny_x2").scale
+        2
+    """
+
+    def decorate(function: Factory) -> Factory:
+        key = name or str(getattr(function, "__name__", ""))
+        models.register(key, function)
+        if pretrained:
+            _pretrained.add(key)
+        return function
+
+    return decorate if factory is None else decorate(factory)
+
+
+def register_subnet(name: str, factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a sub-network for couplings: ``factory(in_channels, out_channels, **options) -> Module``.
+
+    The module must keep height and width. Registered names can be given to
+    :class:`~invertible_rescaling.InvertibleRescaler` and are what a checkpoint stores.
+
+    Raises:
+        UnknownNameError: the name is taken by another factory.
+
+    Example:
+        >>> from torch import nn
+        >>> from invertible_rescaling import InvertibleRescaler, register_subnet
+        >>> def conv3x3(in_channels, out_channels):
+        ...     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        >>> _ = register_subnet("conv3x3", conv3x3)
+        >>> InvertibleRescaler(2, blocks=1, subnet="conv3x3").config["subnet"]
+        {'name': 'conv3x3'}
+    """
+    return subnets.register(name, factory)
+
+
+def register_latent(name: str, factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a latent: ``factory(scale=scale, **options) -> Module`` mapping LR to z.
+
+    The module maps ``(B, C, h, w)`` to ``(B, C * (scale**2 - 1), h, w)``.
+
+    Raises:
+        UnknownNameError: the name is taken by another factory.
+
+    Example:
+        >>> from invertible_rescaling import InvertibleRescaler, ZeroLatent, register_latent
+        >>> class Nothing(ZeroLatent):
+        ...     pass
+        >>> _ = register_latent("nothing", Nothing)
+        >>> InvertibleRescaler(2, blocks=1, latent="nothing").config["latent"]
+        {'name': 'nothing'}
+    """
+    return latents.register(name, factory)
+
+
+def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
+    """Build a registered model by name.
+
+    Args:
+        name: one of :func:`list_models`.
+        weights: what the factory takes: ``None`` for an untrained model, or a checkpoint's path.
+        **overrides: arguments that replace the model's own (``blocks=(2, 2)``, ``latent="zero"``).
+
+    Raises:
+        UnknownNameError: no such model; the message names the close ones.
+
+    Example:
+        >>> from invertible_rescaling import create_model
+        >>> sum(p.numel() for p in create_model("irn_x4").parameters())
+        4355136
+    """
+    return models[name](weights=weights, **overrides)
+
+
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
+    """List the registered models whose names match a shell-style pattern.
+
+    Args:
+        pattern: for example ``"iirn*"``.
+        pretrained: list only models that have weights to offer.
+
+    Example:
+        >>> from invertible_rescaling import list_models
+        >>> list_models("irn_x?")
+        ['irn_x2', 'irn_x4', 'irn_x8']
+    """
+    return [name for name in models.names(pattern) if not pretrained or name in _pretrained]

@@ -1,0 +1,326 @@
+"""The invertible rescaler: Haar steps and couplings between an HR image and (LR, z)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from invertible_rescaling import registry
+from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
+from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
+from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError, ValueRangeError
+from invertible_rescaling.functional import quantize
+from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
+from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
+from invertible_rescaling.transforms import HaarDownsampling
+
+__all__ = ["InvertibleRescaler"]
+
+for _name, _subnet in {"dense": DenseBlock, "crdb": CRDB, "rrdb": RRDB}.items():
+    registry.register_subnet(_name, _subnet)
+for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "zero": ZeroLatent}.items():
+    registry.register_latent(_name, _latent)
+
+_RANGE_TOLERANCE = 1e-3
+
+
+class InvertibleRescaler(nn.Module):
+    r"""Shrinks images by a power of two and brings them back, as one learned bijection.
+
+    ``scale = 2**L`` takes L stages, each a Haar step on all channels so far (3 -> 12 -> 48 -> 192)
+    followed by affine couplings whose x1 is the low-pass image. The first ``channels`` channels of the
+    result are the LR image, the others the latent z.
+
+    - :meth:`downscale` and :meth:`upscale` are the two calls for images: any size, 8-bit LR, z left behind.
+    - ``model(hr)`` and :meth:`inverse` are the bijection itself, with z and with nothing rounded.
+
+    The bijection is exact up to rounding as long as the sub-networks' gain is moderate, which holds for
+    trained weights: see :func:`~invertible_rescaling.testing.check_invertible`.
+
+    References:
+        Xiao et al. 2020, *Invertible Image Rescaling* (IRN: ``subnet="dense"``, ``latent="gaussian"``);
+        Mo & Chen 2021 (IIRN: ``subnet="crdb"``, ``latent="wavelet"``).
+
+    Args:
+        scale: 2, 4, 8, ...
+        channels: of the image; 3 for RGB.
+        blocks: couplings per stage, one number for all stages or one for each.
+        subnet: a registered name (``"crdb"``, ``"dense"``, ``"rrdb"``), a dictionary with the name and
+            options (``{"name": "crdb", "growth": 16}``), or a factory ``subnet(in_channels, out_channels)``.
+        latent: what :meth:`upscale` feeds in place of z: a registered name (``"wavelet"``, ``"gaussian"``,
+            ``"zero"``), a dictionary with the name and options, or a module that maps LR to z.
+        clamp: bound of the couplings' log-scale.
+
+    Raises:
+        ConfigError: arguments that do not fit together.
+        UnknownNameError: no sub-network or latent has that name.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import InvertibleRescaler
+        >>> model = InvertibleRescaler(4, blocks=2).eval()
+        >>> hr = torch.rand(1, 3, 37, 50)
+        >>> lr = model.downscale(hr)
+        >>> lr.shape
+        torch.Size([1, 3, 10, 13])
+        >>> model.upscale(lr, size=(37, 50)).shape
+        torch.Size([1, 3, 37, 50])
+        >>> lr, z = model(torch.rand(2, 3, 8, 12))
+        >>> lr.shape, z.shape
+        (torch.Size([2, 3, 2, 3]), torch.Size([2, 45, 2, 3]))
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        channels: int = 3,
+        blocks: int | Sequence[int] = 8,
+        subnet: str | Mapping[str, Any] | SubnetFactory = "crdb",
+        latent: str | Mapping[str, Any] | nn.Module = "wavelet",
+        clamp: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.scale = _check_scale(scale)
+        self.channels = _check_count("channels", channels, least=1)
+        self.levels = self.scale.bit_length() - 1
+        self.blocks = _blocks_per_stage(blocks, self.levels)
+        self.clamp = clamp
+        make_subnet, self._subnet_spec = _resolve_subnet(subnet)
+        self.latent, self._latent_spec = _resolve_latent(latent, self.scale)
+        layers: list[InvertibleModule] = []
+        width = self.channels
+        for count in self.blocks:
+            layers.append(HaarDownsampling(width))
+            width *= 4
+            layers.extend(AffineCoupling(width, self.channels, make_subnet, clamp) for _ in range(count))
+        self.flow = InvertibleSequential(*layers)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of z: ``channels * (scale**2 - 1)``."""
+        return self.channels * (self.scale**2 - 1)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data, which rebuild this model's structure.
+
+        Raises:
+            ConfigError: the sub-network or the latent is not registered, so that no file could name it.
+        """
+        return {
+            "scale": self.scale,
+            "channels": self.channels,
+            "blocks": list(self.blocks),
+            "subnet": _named("subnet", self._subnet_spec),
+            "latent": _named("latent", self._latent_spec),
+            "clamp": self.clamp,
+        }
+
+    def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """Map HR ``(B, C, H, W)``, sides multiples of the scale, to LR and z; nothing is rounded."""
+        self._check_hr(hr)
+        return self._split(self.flow(hr))
+
+    def inverse(self, lr: Tensor, z: Tensor) -> Tensor:
+        """Map LR ``(B, C, h, w)`` and z ``(B, C*(scale**2-1), h, w)`` back to HR, ``scale`` times larger."""
+        return self.flow.inverse(self._join(lr, z))
+
+    def forward_with_log_det(self, hr: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return ``(lr, z)`` and log|det d(lr, z)/d(hr)| of shape ``(B,)``."""
+        self._check_hr(hr)
+        y, log_det = self.flow.forward_with_log_det(hr)
+        return self._split(y), log_det
+
+    def inverse_with_log_det(self, lr: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return HR and log|det d(hr)/d(lr, z)| of shape ``(B,)``."""
+        return self.flow.inverse_with_log_det(self._join(lr, z))
+
+    @torch.no_grad()
+    def downscale(self, hr: Tensor, *, bits: int = 8) -> Tensor:
+        """Shrink images to LR as it would be stored.
+
+        Sides that are not multiples of the scale are padded by repeating the last row and column.
+
+        Args:
+            hr: ``(B, C, H, W)`` in [0, 1], any H and W of at least 1.
+            bits: depth LR is rounded to.
+
+        Returns:
+            ``(B, C, ceil(H/scale), ceil(W/scale))`` in [0, 1], every value exactly ``k / 255``.
+
+        Raises:
+            ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1].
+
+        Example:
+            >>> import torch
+            >>> from invertible_rescaling import iirn_x4
+            >>> iirn_x4().downscale(torch.rand(1, 3, 1, 4000)).shape
+            torch.Size([1, 3, 1, 1000])
+        """
+        self._check_image(hr, "downscale")
+        height, width = hr.shape[-2:]
+        margins = (0, -width % self.scale, 0, -height % self.scale)
+        lr, _ = self(pad(hr, margins, mode="replicate") if any(margins) else hr)
+        return quantize(lr, bits)
+
+    @torch.no_grad()
+    def upscale(
+        self, lr: Tensor, size: tuple[int, int] | None = None, *, latent: Tensor | None = None
+    ) -> Tensor:
+        """Bring LR images back to full size.
+
+        Args:
+            lr: ``(B, C, h, w)`` in [0, 1], as :meth:`downscale` made it or as read from a file.
+            size: the original (H, W); ``scale`` times LR's by default. The padding is cut off again.
+            latent: a z to use in place of the model's own latent.
+
+        Returns:
+            ``(B, C, H, W)``, clamped to [0, 1].
+
+        Raises:
+            ShapeError: ``size`` is not one that downscales to LR's, or a shape is wrong.
+            DtypeError, ValueRangeError: on what is no image batch in [0, 1].
+
+        Example:
+            >>> import torch
+            >>> from invertible_rescaling import iirn_x4
+            >>> model, hr = iirn_x4().eval(), torch.rand(1, 3, 3, 5)
+            >>> model.upscale(model.downscale(hr), size=hr.shape[-2:]).shape
+            torch.Size([1, 3, 3, 5])
+        """
+        self._check_image(lr, "upscale")
+        height, width = self._original_size(lr, size)
+        z = self.latent(lr) if latent is None else latent
+        return self.inverse(lr, z)[..., :height, :width].clamp(0, 1)
+
+    def _original_size(self, lr: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
+        small = tuple(lr.shape[-2:])
+        if size is None:
+            return small[0] * self.scale, small[1] * self.scale
+        if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+            raise ShapeError(f"size must be two positive integers (H, W), got {size!r}")
+        expected = tuple(-(-side // self.scale) for side in size)
+        if small != expected:
+            raise ShapeError(
+                f"an LR image of {small[0]}x{small[1]} cannot come from size={tuple(size)}: scale "
+                f"{self.scale} would give {expected[0]}x{expected[1]}; pass the original (H, W)"
+            )
+        return size[0], size[1]
+
+    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return y[:, : self.channels], y[:, self.channels :]
+
+    def _join(self, lr: Tensor, z: Tensor) -> Tensor:
+        check_state(lr, self.channels, "the LR image of a rescaler")
+        self._check_dtype(lr)
+        check_state(z, self.latent_channels, "the latent of a rescaler")
+        if z.shape[0] != lr.shape[0] or z.shape[2:] != lr.shape[2:]:
+            raise ShapeError(
+                f"LR {tuple(lr.shape)} and z {tuple(z.shape)} must have the same batch, height and width"
+            )
+        return torch.cat((lr, z), dim=1)
+
+    def _check_hr(self, hr: Tensor) -> None:
+        check_state(hr, self.channels, "InvertibleRescaler")
+        self._check_dtype(hr)
+        if hr.shape[2] % self.scale or hr.shape[3] % self.scale:
+            raise ShapeError(
+                f"the bijection needs height and width to be multiples of {self.scale}, got "
+                f"{tuple(hr.shape)}; downscale() takes any size"
+            )
+
+    def _check_image(self, image: Tensor, method: str) -> None:
+        who = f"InvertibleRescaler.{method}"
+        check_state(image, self.channels, who)
+        self._check_dtype(image)
+        if torch.compiler.is_compiling() or image.numel() == 0:
+            return
+        low, high = torch.aminmax(image)
+        # Written so that NaN fails it too.
+        if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
+            raise ValueRangeError(
+                f"{who} takes values in [0, 1], got [{low.item():.4g}, {high.item():.4g}]; "
+                "divide 8-bit values by 255, or clamp"
+            )
+
+    def _check_dtype(self, x: Tensor) -> None:
+        weight = next(self.parameters(), None)
+        if weight is not None and weight.dtype != x.dtype:
+            raise DtypeError(
+                f"the image is {x.dtype} and the model's weights are {weight.dtype}; "
+                f"convert one, as in image.to({weight.dtype}) (the state is float32 or float64)"
+            )
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}, channels={self.channels}, blocks={self.blocks}, clamp={self.clamp}"
+
+
+def _check_scale(scale: int) -> int:
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 2 or scale & (scale - 1):
+        raise ConfigError(f"the scale must be a power of two of at least 2, got {scale!r}")
+    return scale
+
+
+def _check_count(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value
+
+
+def _blocks_per_stage(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    counts = (blocks,) * levels if isinstance(blocks, int) else tuple(blocks)
+    if len(counts) != levels:
+        raise ConfigError(f"blocks needs one number for each of {levels} stages, got {blocks!r}")
+    return tuple(_check_count("blocks", count, least=0) for count in counts)
+
+
+def _resolve_subnet(subnet: Any) -> tuple[SubnetFactory, dict[str, Any] | str]:
+    """Return the factory and what a checkpoint would write for it (a message where it cannot)."""
+    if isinstance(subnet, str):
+        subnet = {"name": subnet}
+    if isinstance(subnet, Mapping):
+        factory, options = _look_up(registry.subnets, subnet)
+        return (partial(factory, **options) if options else factory), {"name": subnet["name"], **options}
+    if not callable(subnet) or isinstance(subnet, nn.Module):
+        raise ConfigError(
+            "subnet must be a name, a dictionary or a factory (in_channels, out_channels) -> Module, "
+            f"got {subnet!r}"
+        )
+    plain = subnet.func if isinstance(subnet, partial) and not subnet.args else subnet
+    options = subnet.keywords if isinstance(subnet, partial) and not subnet.args else {}
+    name = registry.subnets.name_of(plain)
+    return subnet, {"name": name, **options} if name else f"{subnet!r} (register_subnet gives it a name)"
+
+
+def _resolve_latent(latent: Any, scale: int) -> tuple[nn.Module, dict[str, Any] | str]:
+    """Return the latent, bound to the scale, and what a checkpoint would write for it."""
+    if isinstance(latent, str):
+        latent = {"name": latent}
+    if isinstance(latent, Mapping):
+        factory, options = _look_up(registry.latents, latent)
+        return factory(scale=scale, **options), {"name": latent["name"], **options}
+    if not isinstance(latent, nn.Module):
+        raise ConfigError(
+            f"latent must be a name, a dictionary or a module that maps LR to z, got {latent!r}"
+        )
+    options = {}
+    if isinstance(latent, Latent):
+        latent.bind(scale)
+        options = latent.options
+    name = registry.latents.name_of(type(latent))
+    return latent, {"name": name, **options} if name else f"{latent!r} (register_latent gives it a name)"
+
+
+def _look_up(table: Any, spec: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    if "name" not in spec:
+        raise ConfigError(f"a {table.kind} given as a dictionary needs a 'name', got {dict(spec)!r}")
+    return table[spec["name"]], {key: value for key, value in spec.items() if key != "name"}
+
+
+def _named(what: str, spec: dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(spec, str):
+        raise ConfigError(f"the {what} has no registered name that a configuration could store: {spec}")
+    return dict(spec)

@@ -1,0 +1,203 @@
+"""The networks phi, rho and eta inside a coupling; each keeps height and width.
+
+All use LeakyReLU(0.2), Xavier-normal weights times 0.1 in the hidden convolutions and a last
+convolution of zeros, so that an untrained coupling is the identity.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from invertible_rescaling.errors import ConfigError
+
+__all__ = ["CRDB", "RRDB", "ChannelAttention", "DenseBlock"]
+
+_INIT_SCALE = 0.1
+
+
+class ChannelAttention(nn.Module):
+    """CBAM's channel attention: weigh each channel by what the whole feature map holds.
+
+    ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))`` with one shared two-layer 1x1 MLP.
+
+    References:
+        Woo et al. 2018, *CBAM*, section 3.1.
+
+    Shapes:
+        ``(B, C, H, W) -> (B, C, H, W)``.
+
+    Args:
+        channels: C.
+        reduction: the MLP has ``max(1, C // reduction)`` hidden units.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import ChannelAttention
+        >>> ChannelAttention(32)(torch.rand(2, 32, 5, 7)).shape
+        torch.Size([2, 32, 5, 7])
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        _check_positive("ChannelAttention", channels=channels, reduction=reduction)
+        hidden = max(1, channels // reduction)
+        self.mlp = nn.Sequential(
+            _conv(channels, hidden, kernel_size=1), nn.ReLU(), _conv(hidden, channels, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Return the weights alone, ``(B, C, 1, 1)`` in (0, 1)."""
+        mean, peak = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+        return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
+
+
+class _DenselyConnected(nn.Module):
+    """3x3 convolutions of ``growth`` filters, each reading the input and all features before it."""
+
+    def __init__(self, in_channels: int, growth: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            _conv(in_channels + i * growth, growth, dilation=dilation) for i, dilation in enumerate(dilations)
+        )
+        self.activation = nn.LeakyReLU(0.2)
+        self.out_channels = in_channels + len(dilations) * growth
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = x
+        for conv in self.convs:
+            features = torch.cat((features, self.activation(conv(features))), dim=1)
+        return features
+
+
+class DenseBlock(nn.Module):
+    """IRN's sub-network: four densely connected 3x3 convolutions and a fifth that reads them all.
+
+    References:
+        Xiao et al. 2020, *Invertible Image Rescaling*, section 4.1; Huang et al. 2017, *DenseNet*.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out.
+        growth: filters of each hidden convolution.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import DenseBlock
+        >>> DenseBlock(9, 3)(torch.rand(1, 9, 6, 6)).abs().max()  # the last convolution starts as zeros
+        tensor(0., grad_fn=<MaxBackward1>)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, growth: int = 32) -> None:
+        super().__init__()
+        _check_positive("DenseBlock", in_channels=in_channels, out_channels=out_channels, growth=growth)
+        self.features = _DenselyConnected(in_channels, growth, dilations=(1, 1, 1, 1))
+        self.last = _zero_conv(self.features.out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.features(x))
+        return out
+
+
+class CRDB(nn.Module):
+    """IIRN's sub-network: three dilated, densely connected 3x3 convolutions and channel attention.
+
+    Convolutions of dilation 1, 2 and 4 make f1, f2, f3; attention weighs [x, f1, f2, f3]; a last 3x3
+    convolution makes the output. It is lighter than :class:`DenseBlock` and sees further.
+
+    References:
+        Mo & Chen 2021, *Image super-resolution via invertible image rescaling*, Fig. 3b.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out.
+        growth: filters of each hidden convolution.
+        reduction: of the attention's MLP.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import CRDB
+        >>> CRDB(9, 3)(torch.rand(1, 9, 6, 6)).shape
+        torch.Size([1, 3, 6, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, growth: int = 32, reduction: int = 16) -> None:
+        super().__init__()
+        _check_positive("CRDB", in_channels=in_channels, out_channels=out_channels, growth=growth)
+        self.features = _DenselyConnected(in_channels, growth, dilations=(1, 2, 4))
+        self.attention = ChannelAttention(self.features.out_channels, reduction)
+        self.last = _zero_conv(self.features.out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.attention(self.features(x)))
+        return out
+
+
+class RRDB(nn.Module):
+    """ESRGAN's residual-in-residual dense block: ``x + 0.2 * body(x)`` of three residual dense blocks.
+
+    Where the channels out differ from those in, a 3x3 convolution of zeros projects the result. Where
+    they are equal there is none, as in ESRGAN: the block then starts near the identity rather than at
+    zero, and so does not make an identity coupling.
+
+    References:
+        Wang et al. 2018, *ESRGAN*, section 3.1, Fig. 4.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out; ``out_channels`` defaults to ``in_channels``.
+        growth: filters of each hidden convolution.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import RRDB
+        >>> RRDB(9, 3)(torch.rand(1, 9, 6, 6)).shape
+        torch.Size([1, 3, 6, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int | None = None, growth: int = 32) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        _check_positive("RRDB", in_channels=in_channels, out_channels=out_channels, growth=growth)
+        self.blocks = nn.ModuleList(DenseBlock(in_channels, in_channels, growth) for _ in range(3))
+        same = in_channels == out_channels
+        self.projection = nn.Identity() if same else _zero_conv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        body = x
+        for block in self.blocks:
+            body = body + 0.2 * block(body)
+        out: Tensor = self.projection(x + 0.2 * body)
+        return out
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
+    with torch.no_grad():
+        nn.init.xavier_normal_(conv.weight)
+        conv.weight.mul_(_INIT_SCALE)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias is a Parameter here, bias=True is the default
+    return conv
+
+
+def _zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # as above
+    return conv
+
+
+def _check_positive(who: str, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{who} needs {name} to be a positive integer, got {value!r}")
