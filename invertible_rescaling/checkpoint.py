@@ -23,7 +23,10 @@ from invertible_rescaling.rescaler import InvertibleRescaler
 
 __all__ = ["load_checkpoint", "load_original_irn", "load_weights", "read_metadata", "save_checkpoint"]
 
-_FORMAT = "invertible_rescaling.checkpoint/1"
+# All facts go under one key: safetensors does not keep the order of several, and equal models make equal files.
+_KEY = "invertible_rescaling"
+_FORMAT = 1
+_FACTS = frozenset({"format", "config", "metadata", "sha256"})
 _STRUCTURE = ("scale", "channels", "blocks", "subnet", "clamp")
 PathLike = str | os.PathLike[str]
 
@@ -55,13 +58,12 @@ def save_checkpoint(
         (1, 1)
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    facts = {"format": _FORMAT, "config": model.config, "metadata": dict(metadata or {})}
     try:
-        extra = json.dumps(dict(metadata or {}))
-        config = json.dumps(model.config)
+        header = json.dumps(facts | {"sha256": _digest(tensors)})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"a checkpoint's configuration and metadata must be JSON: {error}") from error
-    header = {"format": _FORMAT, "config": config, "metadata": extra, "sha256": _digest(tensors)}
-    write_atomically(path, save(tensors, metadata=header))
+    write_atomically(path, save(tensors, metadata={_KEY: header}))
 
 
 def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescaler:
@@ -75,10 +77,9 @@ def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescale
         CheckpointError: no such file; not a safetensors file; no configuration of this library in it; cut
             short or altered (its digest is verified); tensors that do not fit its configuration.
     """
-    tensors, header = _read(path)
-    config = json.loads(header["config"])
+    tensors, facts = _read(path)
     try:
-        model = InvertibleRescaler(**config)
+        model = InvertibleRescaler(**facts["config"])
     except (RescalingError, TypeError) as error:
         raise CheckpointError(
             f"{path} describes a model that cannot be built here ({error}); import the package that "
@@ -98,8 +99,8 @@ def load_weights(model: InvertibleRescaler, path: PathLike, *, strict: bool = Tr
         CheckpointError: as for :func:`load_checkpoint`, or the file's model has another scale, number of
             channels or blocks, sub-network or clamp. The model is then left as it was.
     """
-    tensors, header = _read(path)
-    theirs, ours = json.loads(header["config"]), model.config
+    tensors, facts = _read(path)
+    theirs, ours = facts["config"], model.config
     differing = [key for key in _STRUCTURE if theirs.get(key) != ours[key]]
     if differing:
         listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {ours[key]!r}" for key in differing)
@@ -118,12 +119,8 @@ def read_metadata(path: PathLike) -> dict[str, Any]:
     Raises:
         CheckpointError: as for :func:`load_checkpoint`, except that the digest is not verified.
     """
-    header = _read(path, tensors=False)[1]
-    return {
-        "config": json.loads(header["config"]),
-        "metadata": json.loads(header["metadata"]),
-        "sha256": header["sha256"],
-    }
+    facts = _read(path, tensors=False)[1]
+    return {name: facts[name] for name in ("config", "metadata", "sha256")}
 
 
 def load_original_irn(path: PathLike, *, latent: Any = "gaussian") -> InvertibleRescaler:
@@ -202,25 +199,33 @@ def _translate_original(
     return config, renamed
 
 
-def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors, their digest verified, and the facts in the header."""
     _check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (a file, not a dict)
+            names = list(file.keys()) if tensors else []
+            found = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is cut short or is no safetensors file ({_first_line(error)}); "
             "for the original IRN authors' .pth files there is load_original_irn"
         ) from error
-    if header.get("format") != _FORMAT or not {"config", "metadata", "sha256"} <= header.keys():
+    try:
+        facts = json.loads(header[_KEY])
+    except (KeyError, ValueError):
+        facts = None
+    if not isinstance(facts, dict) or not _FACTS <= facts.keys() or not isinstance(facts["config"], dict):
         raise CheckpointError(
-            f"{path} is a safetensors file but no checkpoint of this library: its header has "
-            f"format={header.get('format')!r}, not {_FORMAT!r}"
+            f"{path} is a safetensors file but no checkpoint of this library: it carries no configuration "
+            f"under {_KEY!r}; save_checkpoint writes one"
         )
-    if tensors and _digest(found) != header["sha256"]:
+    if facts["format"] != _FORMAT:
+        raise CheckpointError(f"{path} has format {facts['format']!r}; this version reads format {_FORMAT}")
+    if tensors and _digest(found) != facts["sha256"]:
         raise CheckpointError(f"{path} is damaged: its tensors do not match the digest in its header")
-    return found, header
+    return found, facts
 
 
 def _fill(model: InvertibleRescaler, tensors: Mapping[str, Tensor], path: PathLike, strict: bool) -> None:

@@ -104,7 +104,7 @@ def load_images(
             skipped(line)
     images = [result for result in results if isinstance(result, ImagePair)]
     if not images:
-        raise ImageError(f"none of {len(files)} images can be used for training (each is named above)")
+        raise ImageError(f"none of {len(files)} images can be used for training; the first: {results[0]}")
     return images
 
 

@@ -79,7 +79,7 @@ def quantize(x: Tensor, bits: int = 8) -> Tensor:
     if not 1 <= bits <= 16:
         raise ValueRangeError(f"quantize takes 1 to 16 bits, got {bits}")
     steps = 2**bits - 1
-    rounded = torch.round(x.detach().clamp(0, 1) * steps) / steps
+    rounded: Tensor = torch.round(x.detach().clamp(0, 1) * steps) / steps
     # q + (x - x) is q to the last bit, where x + (q - x) would be off by a rounding.
     return rounded + (x - x.detach()) if x.requires_grad else rounded
 

@@ -14,6 +14,7 @@ from invertible_rescaling.errors import ConfigError
 __all__ = ["CRDB", "RRDB", "ChannelAttention", "DenseBlock"]
 
 _INIT_SCALE = 0.1
+_RESIDUAL_SCALE = 0.2
 
 
 class ChannelAttention(nn.Module):
@@ -143,9 +144,11 @@ class CRDB(nn.Module):
 class RRDB(nn.Module):
     """ESRGAN's residual-in-residual dense block: ``x + 0.2 * body(x)`` of three residual dense blocks.
 
-    Where the channels out differ from those in, a 3x3 convolution of zeros projects the result. Where
-    they are equal there is none, as in ESRGAN: the block then starts near the identity rather than at
-    zero, and so does not make an identity coupling.
+    Where the channels out differ from those in, a 3x3 convolution of zeros projects the result, itself
+    scaled by 0.2: unscaled, the skip connection would give couplings of it several times the gain of
+    the other sub-networks, and sixteen of them no exact inverse in float32. Where the channels are
+    equal there is no projection, as in ESRGAN: the block then starts near the identity rather than at
+    zero, and does not make an identity coupling.
 
     References:
         Wang et al. 2018, *ESRGAN*, section 3.1, Fig. 4.
@@ -170,14 +173,14 @@ class RRDB(nn.Module):
         _check_positive("RRDB", in_channels=in_channels, out_channels=out_channels, growth=growth)
         self.blocks = nn.ModuleList(DenseBlock(in_channels, in_channels, growth) for _ in range(3))
         same = in_channels == out_channels
-        self.projection = nn.Identity() if same else _zero_conv(in_channels, out_channels)
+        self.projection = None if same else _zero_conv(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         body = x
         for block in self.blocks:
-            body = body + 0.2 * block(body)
-        out: Tensor = self.projection(x + 0.2 * body)
-        return out
+            body = body + _RESIDUAL_SCALE * block(body)
+        out = x + _RESIDUAL_SCALE * body
+        return out if self.projection is None else _RESIDUAL_SCALE * self.projection(out)
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:

@@ -1,0 +1,146 @@
+"""Train an invertible rescaler on a folder of images, DIV2K or any other.
+
+    python examples/train_div2k.py --demo
+    python examples/train_div2k.py --data photographs --val some_others --model iirn_x4 --out runs/mine
+    accelerate launch --num_processes 4 examples/train_div2k.py --data DIV2K --precision bf16
+    torchrun --nproc_per_node 4 examples/train_div2k.py --data DIV2K --precision bf16
+
+A run can be stopped at any moment, by --time-limit, Ctrl-C or a power cut; the same command goes on with it
+and ends with the weights of a run that was never interrupted. In --out it leaves ``best.safetensors`` and
+``last.safetensors`` (for ``load_checkpoint``), ``state/`` (for resuming), ``log.jsonl`` and ``tensorboard/``.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator, PartialState
+from tqdm import tqdm
+
+from invertible_rescaling import InvertibleRescaler, RescalingError, create_model
+from invertible_rescaling.data import ImagePair, PatchSampler
+from training.demo import demo_options, finish_demo, steps_within
+from training.download import download_div2k
+from training.loop import Trainer
+from training.options import OptionError, Options, parse_options
+from training.sources import demo_images, training_images, validation_folder
+from training.validation import ValidationImage, load_validation
+
+_STARTED = time.monotonic()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code: 0 for done or cleanly stopped, 2 for an error."""
+    options = parse_options(argv)
+    try:
+        run(options)
+    except (RescalingError, OSError) as error:
+        rank = os.environ.get("RANK", "0")
+        print(f"error{'' if rank == '0' else f' (process {rank})'}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: Options) -> None:
+    """Prepare and carry out one run."""
+    options = demo_options(options) if options.demo else options
+    options.check()
+    try:
+        accelerator = Accelerator(mixed_precision=options.precision, cpu=options.cpu)
+    except ValueError as error:  # how accelerate says that the device lacks a precision
+        raise OptionError(f"--precision {options.precision}: {error}") from error
+
+    def say(line: str) -> None:
+        if accelerator.is_main_process:
+            tqdm.write(line)
+            sys.stdout.flush()
+
+    model = build_model(options)
+    train, val = load_data(options, model.scale, say)
+    if options.demo:
+        options = replace(options, steps=steps_within(options, model, train))
+    sampler = PatchSampler(
+        train, patch=options.patch, batch=options.batch_size, scale=model.scale, seed=options.seed
+    )
+    prepare_out(options, accelerator)
+    trainer = Trainer(options, accelerator, model, sampler, val, say)
+    if trainer.resume():
+        say(f"going on after step {trainer.step} of {options.steps}")
+    stop_on_signals(trainer)
+    if trainer.run(started=_STARTED):
+        say(f"done: {options.steps} steps; best and last weights are in {str(options.out)!r}")
+    else:
+        say(f"stopped after step {trainer.step} of {options.steps}; the same command goes on from there")
+    if options.demo and accelerator.is_main_process:
+        finish_demo(trainer.averaged_model, val[0], options.out / "demo.png", say)
+    accelerator.end_training()
+
+
+def build_model(options: Options) -> InvertibleRescaler:
+    """Make the model by name, with the overrides and weights of the command line, from the seed."""
+    torch.manual_seed(options.seed)
+    try:
+        model = create_model(options.model, weights=options.weights, **options.overrides)
+    except TypeError as error:  # a third party's factory that takes no such override
+        raise OptionError(f"--model {options.model} cannot be made: {error}") from error
+    if not isinstance(model, InvertibleRescaler):
+        raise OptionError(f"--model {options.model} is a {type(model).__name__}, not an InvertibleRescaler")
+    return model
+
+
+def load_data(
+    options: Options, scale: int, say: Callable[[str], None]
+) -> tuple[list[ImagePair], list[ValidationImage]]:
+    """Read the training and validation images that the options name."""
+    if options.demo:
+        return demo_images()
+    data = options.data
+    if options.download is not None:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            download_div2k(options.download)
+        PartialState().wait_for_everyone()
+        data = data or options.download
+    if data is None:
+        raise OptionError("there is nothing to train on")
+    train = training_images(data, scale, options.patch, say)
+    folder = validation_folder(data, options.val)
+    if folder is None:
+        say("no validation: give --val DIR to see how good the model gets and to keep the best weights")
+        return train, []
+    val = load_validation(folder, scale, options.val_limit, lambda line: say(f"skipped: {line}"))
+    say(f"validating on {len(val)} images from {str(folder)!r}")
+    return train, val
+
+
+def prepare_out(options: Options, accelerator: Accelerator) -> None:
+    """Make the output folder; refuse to start a new run on top of another."""
+    state = options.out / "state"
+    if options.resume == "never" and state.is_dir() and any(state.iterdir()):
+        raise OptionError(
+            f"{str(options.out)!r} holds a run already; go on with it (--resume auto) or choose another --out"
+        )
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        options.out.mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
+
+
+def stop_on_signals(trainer: Trainer) -> None:
+    """Let Ctrl-C and SIGTERM end the step in hand, save and leave; a second one ends at once."""
+
+    def stop(number: int, _frame: object) -> None:
+        trainer.stop_requested = True
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What --demo adds to a run: a recipe for minutes on a CPU, and a picture at the end."""
+
+import copy
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from invertible_rescaling import InvertibleRescaler, RescalingLoss, psnr
+from invertible_rescaling.data import ImagePair, PatchSampler
+from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.images import from_uint8, to_uint8
+from training.options import Options
+from training.validation import ValidationImage
+
+_CROP, _ZOOM, _MARGIN, _CAPTION = 112, 4, 12, 40
+_INK, _PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def demo_options(options: Options) -> Options:
+    """Short patches and a small model, in a folder of its own that no earlier run is in."""
+    out = options.out if options.out != Options().out else Path("runs/demo")
+    numbered = (out if n == 1 else out.with_name(f"{out.name}-{n}") for n in range(1, 10_000))
+    free = next(folder for folder in numbered if not folder.exists())
+    recipe = replace(options, batch_size=8, patch=48, lr=1e-3, ema=0.99, warmup=50, log_every=20)
+    return replace(recipe, out=free, blocks=options.blocks or (2, 2), validate_every=200, save_every=200)
+
+
+def steps_within(options: Options, model: InvertibleRescaler, images: Sequence[ImagePair]) -> int:
+    """How many training steps the demo has time for, from the pace of a few on a copy of the model."""
+    trial = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = RescalingLoss()
+    sampler = PatchSampler(
+        images, patch=options.patch, batch=options.batch_size, scale=model.scale, seed=options.seed
+    )
+    durations = []
+    for step in range(6):
+        started = time.monotonic()
+        patches = from_uint8(sampler.batch_at(step)[0]).contiguous(memory_format=torch.channels_last)
+        loss(trial, patches).total.backward()
+        durations.append(time.monotonic() - started)
+    pace = 1.15 * sorted(durations)[len(durations) // 2]  # the optimiser and validation come on top
+    return max(20, int(60 * options.demo_minutes / pace))
+
+
+def finish_demo(
+    model: InvertibleRescaler, image: ValidationImage, path: Path, say: Callable[[str], None]
+) -> None:
+    """Draw the comparison and say what it shows."""
+    figures = draw_comparison(model.eval().cpu(), image.hr, path, corner=(60, 170))
+    say(
+        f"{image.name}, which the model has not seen: bicubic down and up {figures['bicubic']:.2f} dB, "
+        f"ours {figures['ours']:.2f} dB (PSNR, RGB); the picture is {str(path)!r}"
+    )
+
+
+def draw_comparison(
+    model: InvertibleRescaler, hr: Tensor, path: Path, corner: tuple[int, int]
+) -> dict[str, float]:
+    """Write the comparison for one HR image, and return the PSNR of bicubic and of the model.
+
+    Args:
+        model: in evaluation mode.
+        hr: ``(1, 3, H, W)`` uint8.
+        path: a .png file.
+        corner: row and column of the crop that is shown enlarged.
+    """
+    scale = model.scale
+    image = from_uint8(hr)
+    height, width = image.shape[2], image.shape[3]
+    lr = model.downscale(image)
+    ours = model.upscale(lr, size=(height, width))
+    small = quantize(bicubic_resize(image, (lr.shape[2], lr.shape[3])))
+    bicubic = bicubic_resize(small, (height, width), antialias=False).clamp(0, 1)
+    figures = {
+        "bicubic": float(psnr(bicubic, image, border=scale)),
+        "ours": float(psnr(ours, image, border=scale)),
+        "lr": float(psnr(lr, small)),
+    }
+    top, left = corner
+    spot = (slice(None), slice(None), slice(top, top + _CROP), slice(left, left + _CROP))
+    panels = [
+        (_enlarge(image[spot]), f"HR, {width}x{height}"),
+        (_enlarge(bicubic[spot]), f"bicubic down and up: {figures['bicubic']:.2f} dB"),
+        (_enlarge(ours[spot]), f"ours: {figures['ours']:.2f} dB"),
+    ]
+    smalls = [(small, f"LR by bicubic, {lr.shape[3]}x{lr.shape[2]}"), (lr, "LR by ours (what is stored)")]
+    _compose(panels, smalls).save(path)
+    return figures
+
+
+def _enlarge(crop: Tensor) -> Tensor:
+    return interpolate(crop, scale_factor=_ZOOM, mode="nearest")
+
+
+def _compose(panels: list[tuple[Tensor, str]], smalls: list[tuple[Tensor, str]]) -> Any:
+    pillow, draw_module = importlib.import_module("PIL.Image"), importlib.import_module("PIL.ImageDraw")
+    font = importlib.import_module("PIL.ImageFont").load_default(size=20)
+    side = _CROP * _ZOOM
+    small_height = smalls[0][0].shape[2]
+    width = len(panels) * (side + _MARGIN) + _MARGIN
+    height = side + small_height + 2 * _CAPTION + 3 * _MARGIN
+    sheet = pillow.new("RGB", (width, height), _PAPER)
+    draw = draw_module.Draw(sheet)
+    rows = ((panels, _MARGIN, side), (smalls, side + _CAPTION + 2 * _MARGIN, small_height))
+    for row, top, tall in rows:
+        for column, (image, caption) in enumerate(row):
+            left = _MARGIN + column * (side + _MARGIN)
+            sheet.paste(pillow.fromarray(_pixels(image)), (left, top))
+            draw.text((left, top + tall + 6), caption, fill=_INK, font=font)
+    return sheet
+
+
+def _pixels(image: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = to_uint8(image[0]).permute(1, 2, 0).contiguous().numpy()
+    return pixels

@@ -1,0 +1,377 @@
+"""The training loop: one object that holds a run, steps it, and can be stopped and resumed anywhere."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from invertible_rescaling import InvertibleRescaler, RescalingLoss, save_checkpoint
+from invertible_rescaling.data import PatchSampler
+from invertible_rescaling.errors import RescalingError
+from invertible_rescaling.files import write_atomically
+from invertible_rescaling.images import from_uint8
+from training.options import OptionError, Options
+from training.state import load_newest_state, save_state
+from training.validation import ValidationImage, measure, with_bicubic, with_model
+
+TERMS = ("total", "reconstruction", "guide", "latent")
+
+
+class TrainingError(RescalingError, RuntimeError):
+    """Training cannot go on."""
+
+
+class TrainStep(nn.Module):
+    """The loss as a module's forward, which is what DistributedDataParallel and autocast wrap."""
+
+    def __init__(self, model: InvertibleRescaler, loss: RescalingLoss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, hr: Tensor, lr: Tensor | None) -> Tensor:
+        """Return the terms of :data:`TERMS` for uint8 patches."""
+        patches = from_uint8(hr).contiguous(memory_format=torch.channels_last)
+        terms = self.loss(self.model, patches, None if lr is None else from_uint8(lr))
+        return torch.stack([getattr(terms, name) for name in TERMS])
+
+
+def learning_rate(options: Options, step: int) -> float:
+    """The learning rate of a step: linear warm-up, then cosine to zero or halving at every fifth."""
+    if step < options.warmup:
+        return options.lr * (step + 1) / options.warmup
+    done = (step - options.warmup) / max(1, options.steps - options.warmup)
+    if options.schedule == "steps":
+        return options.lr * 0.5 ** int(5 * done)
+    return options.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def averaged(model: InvertibleRescaler, decay: float) -> AveragedModel:
+    """An exponential moving average whose memory is short at first, so that early weights fade."""
+    make_update: Any = get_ema_multi_avg_fn
+
+    def update(averages: Any, current: Any, count: Any) -> None:
+        warm = min(decay, (1 + int(count)) / (10 + int(count))) if decay else 0.0
+        make_update(warm)(averages, current, count)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+class Trainer:
+    """A run: model, averaged model, optimiser, data and where it stands.
+
+    Args:
+        options: of the run.
+        accelerator: places model and tensors, and speaks to the other processes.
+        model: to be trained, on the CPU.
+        sampler: of the training patches.
+        val: images to validate on; may be empty.
+        say: prints a line once, whatever the number of processes.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        accelerator: Accelerator,
+        model: InvertibleRescaler,
+        sampler: PatchSampler,
+        val: Sequence[ValidationImage],
+        say: Callable[[str], None],
+    ) -> None:
+        self.options, self.accelerator, self.sampler, self.val, self.say = (
+            options,
+            accelerator,
+            sampler,
+            val,
+            say,
+        )
+        device = accelerator.device
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model
+        self.ema = averaged(model, options.ema)
+        on_gpu = device.type == "cuda"
+        adam = torch.optim.Adam(model.parameters(), lr=options.lr, fused=on_gpu, foreach=not on_gpu)
+        self.step_module, self.optimizer = accelerator.prepare(
+            TrainStep(model, RescalingLoss(*options.loss_weights)), adam
+        )
+        self.step = 0
+        self.best = -math.inf
+        self.skipped_in_a_row = 0
+        self.metrics: dict[str, float] = {}
+        self.stop_requested = False
+        self.writer: SummaryWriter | None = None
+        self._bicubic: dict[str, float] | None = None
+        self._unsaved_since = 0
+
+    # ---------------------------------------------------------------- running
+
+    def run(self, started: float) -> bool:
+        """Train until done or out of time; return whether all steps are done.
+
+        Args:
+            started: ``time.monotonic()`` at the start of the program, from which the time limit counts.
+        """
+        options, main = self.options, self.accelerator.is_main_process
+        if self.step >= options.steps:
+            return True
+        if main:
+            self.writer = SummaryWriter(str(options.out / "tensorboard"), purge_step=self.step or None)
+        bar = tqdm(
+            total=options.steps,
+            initial=self.step,
+            unit="step",
+            disable=options.quiet or not main,
+            leave=False,
+        )
+        if self.step == 0 and self.val:
+            self._measure_bicubic()
+            self.validate()
+        longest = 0.0
+        while self.step < options.steps:
+            before = time.monotonic()
+            terms, norm = self._train_one()
+            bar.update()
+            if self.step % options.log_every == 0 or self.step == options.steps:
+                self._record(terms, norm, bar)
+            if self.step % options.validate_every == 0 and self.step < options.steps:
+                self.validate()
+            elif self.step % options.save_every == 0:
+                self.save()
+            longest = max(longest, time.monotonic() - before)
+            if self._must_stop(started, longest) and self.step < options.steps:
+                break
+        bar.close()
+        finished = self.step >= options.steps
+        if finished:
+            self.validate()
+        elif self._unsaved_since < self.step:
+            self.save()
+        if self.writer is not None:
+            self.writer.close()
+        return finished
+
+    def _train_one(self) -> tuple[Tensor, Tensor]:
+        options, accelerator = self.options, self.accelerator
+        rank = accelerator.process_index
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(options, self.step)
+        # Noise of a Gaussian latent, like the batch, depends on the step and not on how it was reached.
+        torch.manual_seed(options.seed * 1_000_003 + self.step * 1009 + rank)
+        hr, lr = self.sampler.batch_at(self.step, rank)
+        hr = hr.to(accelerator.device, non_blocking=True)
+        lr = None if lr is None else lr.to(accelerator.device, non_blocking=True)
+        self.optimizer.zero_grad()
+        terms = self.step_module(hr, lr)
+        accelerator.backward(terms[0])
+        norm = accelerator.clip_grad_norm_(self.step_module.parameters(), options.clip)
+        # The norm is that of the gradients averaged over all processes, so that all decide alike.
+        finite = bool(torch.isfinite(norm))
+        if finite or options.precision == "fp16":  # fp16's gradient scaler skips by itself and adapts
+            self.optimizer.step()
+        if finite:
+            self.ema.update_parameters(self.model)
+        terms = terms.detach()
+        self._count_skipped(finite, terms)
+        self.step += 1
+        return terms, norm
+
+    def _count_skipped(self, finite: bool, terms: Tensor) -> None:
+        if finite:
+            self.skipped_in_a_row = 0
+            return
+        self.skipped_in_a_row += 1
+        self.say(f"step {self.step}: loss {float(terms[0]):.4g} or its gradient is not finite; step skipped")
+        if self.skipped_in_a_row >= self.options.max_skipped_steps:
+            raise TrainingError(
+                f"{self.skipped_in_a_row} steps in a row without a finite gradient, the last is {self.step}; "
+                f"the state before them is in {str(self.options.out / 'state')!r}; use a lower --lr"
+            )
+
+    def _must_stop(self, started: float, longest: float) -> bool:
+        """Whether another step, a save and some room to spare would outrun the limit; all agree."""
+        limit = self.options.time_limit
+        late = limit is not None and time.monotonic() - started + 2 * longest + 2.0 > limit
+        stop = late or self.stop_requested
+        if self.accelerator.num_processes == 1:
+            return stop
+        flag = torch.tensor([float(stop)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
+    # ------------------------------------------------------------- validating
+
+    @property
+    def averaged_model(self) -> InvertibleRescaler:
+        """The model with averaged weights: what is validated and shipped."""
+        module = self.ema.module
+        if not isinstance(module, InvertibleRescaler):
+            raise TypeError(f"the averaged model is a {type(module).__name__}")
+        return module
+
+    def validate(self) -> None:
+        """Measure the averaged model, write ``last`` and, where it is the best so far, ``best``; save."""
+        if self.val:
+            model = self.averaged_model.eval()
+            self.metrics = self._averages(with_model(model), "val")
+            bicubic = self._bicubic["psnr_rgb"] if self._bicubic else math.nan
+            self.say(
+                f"step {self.step}: val PSNR {self.metrics['psnr_rgb']:.2f} dB RGB (bicubic {bicubic:.2f}), "
+                f"{self.metrics['psnr_y']:.2f} dB Y, SSIM {self.metrics['ssim_rgb']:.4f}; "
+                f"LR against bicubic {self.metrics['lr_psnr_rgb']:.2f} dB"
+            )
+            self._append({"step": self.step, "val": self.metrics})
+        better = bool(self.val) and self.metrics["psnr_rgb"] > self.best
+        if better:
+            self.best = self.metrics["psnr_rgb"]
+        if self.accelerator.is_main_process:
+            for name in ("last", "best") if better else ("last",):
+                save_checkpoint(
+                    self.averaged_model, self.options.out / f"{name}.safetensors", metadata=self._facts()
+                )
+        self.save()
+
+    def _measure_bicubic(self) -> None:
+        self._bicubic = self._averages(with_bicubic(self.model.scale), "bicubic")
+        self._append({"step": self.step, "bicubic": self._bicubic})
+
+    def _averages(self, rescale: Callable[[Tensor], tuple[Tensor, Tensor]], tag: str) -> dict[str, float]:
+        """Share the images among the processes and average their metrics over all."""
+        acc = self.accelerator
+        mine = self.val[acc.process_index :: acc.num_processes]
+        sums, pictures = measure(mine, acc.device, rescale)
+        names = sorted(sums) if sums else []
+        if acc.num_processes > 1:
+            if len(self.val) < acc.num_processes:
+                raise OptionError(f"{acc.num_processes} processes need as many validation images")
+            totals = acc.reduce(torch.tensor([sums[n] for n in names], device=acc.device), "sum").tolist()
+        else:
+            totals = [sums[n] for n in names]
+        averages = {name: total / len(self.val) for name, total in zip(names, totals, strict=True)}
+        if self.writer is not None:
+            for name, value in averages.items():
+                self.writer.add_scalar(f"{tag}/{name}", value, self.step)
+            for image, (lr, sr) in zip(mine, pictures, strict=False):
+                self.writer.add_image(f"{tag}/{image.name}/LR", lr[0], self.step)
+                self.writer.add_image(f"{tag}/{image.name}/SR", sr[0], self.step)
+                if tag == "bicubic":
+                    self.writer.add_image(f"HR/{image.name}", image.hr[0], self.step)
+        return averages
+
+    # ----------------------------------------------------------- bookkeeping
+
+    def _record(self, terms: Tensor, norm: Tensor, bar: Any) -> None:
+        values = dict(zip(TERMS, terms.tolist(), strict=True))
+        rate = learning_rate(self.options, self.step - 1)
+        self._append({"step": self.step, "loss": values, "lr": rate, "gradient_norm": float(norm)})
+        bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{rate:.1e}")
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(f"loss/{name}", value, self.step)
+            self.writer.add_scalar("train/lr", rate, self.step)
+            self.writer.add_scalar("train/gradient_norm", float(norm), self.step)
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            with (self.options.out / "log.jsonl").open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    def _facts(self) -> dict[str, Any]:
+        facts = {"step": self.step, "options": self.options.fixed, "images": len(self.sampler.images)}
+        return facts | ({"val": self.metrics} if self.metrics else {})
+
+    def save(self) -> None:
+        """Write the whole state of the run."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+            tensors |= {f"ema.{name}": t for name, t in self.ema.state_dict().items()}
+            for index, moments in self.optimizer.state_dict()["state"].items():
+                tensors |= {f"adam.{index}.{name}": t for name, t in moments.items()}
+            scaler = self.accelerator.scaler
+            facts = {
+                "options": self.options.fixed,
+                "config": self.model.config,
+                "processes": self.accelerator.num_processes,
+                "best": self.best if math.isfinite(self.best) else None,
+                "metrics": self.metrics,
+                "bicubic": self._bicubic,
+                "scaler": scaler.state_dict() if scaler is not None else None,
+            }
+            save_state(self.options.out / "state", self.step, tensors, facts)
+        self._unsaved_since = self.step
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> bool:
+        """Go on from the newest state in the output folder; return whether there was one.
+
+        Raises:
+            OptionError: the state is another run's; the message names what differs.
+            CheckpointError: no state can be read.
+        """
+        found = load_newest_state(self.options.out / "state", self.say)
+        if found is None:
+            return False
+        step, tensors, facts = found
+        mine = self.options.fixed | {"config": self.model.config, "processes": self.accelerator.num_processes}
+        theirs = facts["options"] | {"config": facts["config"], "processes": facts["processes"]}
+        differing = [name for name, value in mine.items() if theirs.get(name) != value]
+        if differing:
+            listed = ", ".join(
+                f"{name}: {theirs.get(name)!r} there, {mine[name]!r} now" for name in differing
+            )
+            raise OptionError(
+                f"{str(self.options.out)!r} holds a run with other options ({listed}); "
+                "repeat its options, or choose another --out"
+            )
+        self.model.load_state_dict(_part(tensors, "model."))
+        self.ema.load_state_dict(_part(tensors, "ema."))
+        self._restore_adam(_part(tensors, "adam."))
+        if self.accelerator.scaler is not None and facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(facts["scaler"])
+        self.step = self._unsaved_since = step
+        self.best = -math.inf if facts["best"] is None else facts["best"]
+        self.metrics, self._bicubic = facts["metrics"], facts["bicubic"]
+        if self.accelerator.is_main_process:
+            _cut_log(self.options.out / "log.jsonl", step)
+        return True
+
+    def _restore_adam(self, tensors: dict[str, Tensor]) -> None:
+        """Put the moments back in the memory layout of their parameters, as Adam itself made them."""
+        saved = self.optimizer.state_dict()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, moment = name.split(".", 1)
+            like = parameters[int(index)]
+            same = tensor.shape == like.shape
+            state.setdefault(int(index), {})[moment] = (
+                torch.empty_like(like).copy_(tensor) if same else tensor
+            )
+        self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop what the log says of steps after ``step``: they are about to be made again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # a line that a crash cut short
+            continue
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())

@@ -1,0 +1,160 @@
+"""The command line of train_div2k.py as one dataclass."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from invertible_rescaling.errors import RescalingError
+
+Schedule = Literal["cosine", "steps"]
+Precision = Literal["no", "bf16", "fp16"]
+
+# What may differ between the slices of one run; all else must be as it was, or the run would be another.
+_FREE = frozenset(
+    {"data", "val", "out", "download", "resume", "time_limit", "log_every", "validate_every"}
+    | {"save_every", "quiet", "demo", "demo_minutes", "val_limit", "max_skipped_steps", "weights", "cpu"}
+)
+
+
+class OptionError(RescalingError, ValueError):
+    """Options that do not fit together."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything train_div2k.py can be told; see ``--help`` for what each means."""
+
+    data: Path | None = None
+    val: Path | None = None
+    val_limit: int | None = None
+    download: Path | None = None
+    demo: bool = False
+    demo_minutes: float = 3.0
+    out: Path = Path("runs/train")
+    model: str = "iirn_x4"
+    blocks: tuple[int, ...] | None = None
+    subnet: str | None = None
+    latent: str | None = None
+    weights: Path | None = None
+    steps: int = 50_000
+    batch_size: int = 16
+    patch: int = 144
+    lr: float = 2e-4
+    schedule: Schedule = "cosine"
+    warmup: int = 500
+    clip: float = 1.0
+    ema: float = 0.999
+    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    precision: Precision = "no"
+    seed: int = 0
+    resume: str = "auto"
+    time_limit: float | None = None
+    validate_every: int = 1000
+    save_every: int = 1000
+    log_every: int = 50
+    max_skipped_steps: int = 20
+    quiet: bool = False
+    cpu: bool = False
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The model arguments that the command line replaces."""
+        blocks = self.blocks[0] if self.blocks is not None and len(self.blocks) == 1 else self.blocks
+        chosen = {"blocks": blocks, "subnet": self.subnet, "latent": self.latent}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The options that make a run what it is, as JSON-able data; resuming compares them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything is read or written.
+
+        Raises:
+            OptionError: naming the option, its value and the rule.
+        """
+        if not self.demo and self.data is None and self.download is None:
+            raise OptionError("give --data DIR (images to train on), --download DIR (DIV2K) or --demo")
+        if self.data is not None and not self.data.is_dir():
+            raise OptionError(f"--data: there is no folder at {str(self.data)!r}")
+        if self.val is not None and not self.val.is_dir():
+            raise OptionError(f"--val: there is no folder at {str(self.val)!r}")
+        counts = ("steps", "batch_size", "patch", "validate_every", "save_every", "log_every")
+        for name in (*counts, "max_skipped_steps"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if not self.lr > 0 or not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:
+            raise OptionError(
+                "--lr and --clip must be above 0, --warmup at least 0 and --ema in [0, 1), got "
+                f"{self.lr}, {self.clip}, {self.warmup} and {self.ema}"
+            )
+        if self.val_limit is not None and self.val_limit < 1:
+            raise OptionError(f"--val-limit must be at least 1, got {self.val_limit}")
+
+
+def parse_options(argv: Sequence[str] | None = None) -> Options:
+    """Parse the command line; argparse ends the program on a misuse, with exit code 2."""
+    d = Options()
+    parser = argparse.ArgumentParser(
+        prog="train_div2k.py",
+        description="Train an invertible rescaler on a folder of images; the same command goes on with a run.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument_group("data").add_argument
+    add("--data", type=Path, metavar="DIR", help="images in any subfolders, or DIV2K's layout")
+    add("--val", type=Path, metavar="DIR", help="validation images; DIV2K's own where it is there")
+    add("--val-limit", type=int, metavar="N", help="validate on the first N images only")
+    add("--download", type=Path, metavar="DIR", help="fetch DIV2K into DIR first and train on it")
+    add("--demo", action="store_true", help="train a small model on scikit-image's photographs")
+    add("--demo-minutes", type=float, default=d.demo_minutes, metavar="M", help="how long --demo trains")
+    add = parser.add_argument_group("model").add_argument
+    add("--model", default=d.model, help="any registered rescaler")
+    add("--blocks", type=int, nargs="+", metavar="N", help="couplings per stage: one number or one for each")
+    add("--subnet", help="registered sub-network of the couplings")
+    add("--latent", help="registered latent")
+    add("--weights", type=Path, metavar="FILE", help="start from this checkpoint")
+    add = parser.add_argument_group("recipe").add_argument
+    add("--steps", type=int, default=d.steps)
+    add("--batch-size", type=int, default=d.batch_size, help="per process")
+    add("--patch", type=int, default=d.patch, help="side of the HR crops")
+    add("--lr", type=float, default=d.lr, help="peak learning rate of Adam")
+    add("--schedule", choices=get_args(Schedule), default=d.schedule, help="steps: halve at every fifth")
+    add("--warmup", type=int, default=d.warmup, metavar="STEPS", help="of linear warm-up")
+    add("--clip", type=float, default=d.clip, help="largest gradient norm")
+    add("--ema", type=float, default=d.ema, metavar="DECAY", help="of the averaged weights; 0 for none")
+    add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
+    add("--precision", choices=get_args(Precision), default=d.precision, help="of the sub-networks")
+    add("--seed", type=int, default=d.seed)
+    add("--cpu", action="store_true", help="stay on the CPU even if there is a GPU")
+    add = parser.add_argument_group("run").add_argument
+    add("--out", type=Path, default=d.out, metavar="DIR", help="checkpoints, state, log and curves")
+    add("--resume", choices=("auto", "never"), default=d.resume, help="auto: go on with the run in --out")
+    add("--time-limit", type=duration, metavar="TIME", help="stop cleanly in time: 600, 10m or 1.5h")
+    add("--validate-every", type=int, default=d.validate_every, metavar="STEPS")
+    add("--save-every", type=int, default=d.save_every, metavar="STEPS")
+    add("--log-every", type=int, default=d.log_every, metavar="STEPS")
+    add("--max-skipped-steps", type=int, default=d.max_skipped_steps, help="in a row, before giving up")
+    add("--quiet", action="store_true", help="no progress bar")
+    values = vars(parser.parse_args(argv))
+    if values["blocks"] is not None:
+        values["blocks"] = tuple(values["blocks"])
+    values["loss_weights"] = tuple(values["loss_weights"])
+    return Options(**values)
+
+
+def duration(text: str) -> float:
+    """Turn ``600``, ``90s``, ``10m`` or ``1.5h`` into seconds.
+
+    Raises:
+        ArgumentTypeError: anything else, or zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 600, 90s, 10m or 1.5h")
+    return seconds

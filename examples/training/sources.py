@@ -1,0 +1,75 @@
+"""Where training and validation images come from: plain folders, DIV2K's layout, scikit-image."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invertible_rescaling.data import ImagePair, div2k_pairs, load_images
+from invertible_rescaling.images import find_images, read_image
+from training.validation import ValidationImage
+
+Say = Callable[[str], None]
+
+_DEMO_TRAIN = (
+    "chelsea",
+    "coffee",
+    "rocket",
+    "stereo_motorcycle",
+    "hubble_deep_field",
+    "retina",
+    "brick",
+    "grass",
+    "gravel",
+)
+_DEMO_VAL = "astronaut"
+
+
+def training_images(folder: Path, scale: int, patch: int, say: Say) -> list[ImagePair]:
+    """Read a plain folder, or DIV2K's training half with the LR images that stand beside it.
+
+    Images that cannot be used are named and counted.
+
+    Raises:
+        ImageError: nothing usable is there.
+    """
+    files = div2k_pairs(folder, "train", scale) or [(path, None) for path in find_images(folder)]
+    problems: list[str] = []
+    images = []
+    try:
+        images = load_images(files, read_image, scale=scale, patch=patch, skipped=problems.append)
+    finally:
+        for line in problems:
+            say(f"skipped: {line}")
+    small = "their own LR images" if images[0].lr is not None else "bicubic as the LR to aim at"
+    left_out = f", {len(problems)} skipped" if problems else ""
+    say(f"training on {len(images)} images from {str(folder)!r}{left_out}, {small}")
+    return images
+
+
+def validation_folder(data: Path | None, val: Path | None) -> Path | None:
+    """The folder to validate on: the one given, or DIV2K's validation half."""
+    if val is not None:
+        half = val / "DIV2K_valid_HR"
+        return half if half.is_dir() else val
+    if data is not None and (data / "DIV2K_valid_HR").is_dir():
+        return data / "DIV2K_valid_HR"
+    return None
+
+
+def demo_images() -> tuple[list[ImagePair], list[ValidationImage]]:
+    """The photographs that scikit-image ships, one of them (the astronaut) held out."""
+    train = [ImagePair(_photograph(name)) for name in _DEMO_TRAIN]
+    return train, [ValidationImage(_DEMO_VAL, _photograph(_DEMO_VAL).unsqueeze(0))]
+
+
+def _photograph(name: str) -> Tensor:
+    data = importlib.import_module("skimage.data")
+    array = getattr(data, name)()
+    if isinstance(array, tuple):  # stereo pairs come with a disparity map
+        array = array[0]
+    image = torch.from_numpy(array.copy())
+    image = image.unsqueeze(2).expand(-1, -1, 3) if image.dim() == 2 else image[..., :3]
+    return image.permute(2, 0, 1).contiguous()

@@ -1,0 +1,238 @@
+"""train_div2k.py run in this process on tiny pictures: what it leaves, resuming, and bad input."""
+
+import json
+import math
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+import train_div2k
+from invertible_rescaling import load_checkpoint
+from invertible_rescaling.checkpoint import read_metadata
+from invertible_rescaling.functional import bicubic_resize
+from invertible_rescaling.images import from_uint8, read_image, write_image
+from training.loop import Trainer, TrainStep, learning_rate
+from training.options import Options
+
+
+def pictures(folder, count, side=40, seed=0):
+    """Smooth random pictures, so that bicubic and Haar have something to agree on."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    for index in range(count):
+        coarse = torch.rand(1, 3, 5, 5, generator=generator)
+        write_image(folder / f"{index:04d}.png", bicubic_resize(coarse, (side, side))[0])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    """Accelerate keeps precision and device for the life of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return pictures(tmp_path / "data", 3)
+
+
+@pytest.fixture
+def val(tmp_path):
+    return pictures(tmp_path / "val", 2, seed=1)
+
+
+@pytest.fixture
+def train(data, tmp_path):
+    def call(*arguments, out="out", steps=6, model="iirn_x2"):
+        recipe = ["--blocks", "1", "--patch", "16", "--batch-size", "2", "--warmup", "2", "--lr", "1e-3"]
+        rhythm = ["--log-every", "1", "--validate-every", "4", "--save-every", "2", "--quiet", "--cpu"]
+        fixed = ["--data", str(data), "--out", str(tmp_path / out), "--steps", str(steps), "--model", model]
+        return train_div2k.main([*fixed, *recipe, *rhythm, *map(str, arguments)])
+
+    return call
+
+
+def losses(folder):
+    entries = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+
+
+def test_a_run_leaves_checkpoints_state_log_and_curves(train, val, tmp_path):
+    assert train("--val", val) == 0
+    out = tmp_path / "out"
+    assert load_checkpoint(out / "best.safetensors").scale == 2
+    metadata = read_metadata(out / "last.safetensors")["metadata"]
+    assert metadata["step"] == 6
+    assert math.isfinite(metadata["val"]["psnr_rgb"])
+    assert metadata["val"].keys() >= {"ssim_y", "lr_psnr_rgb", "lr_psnr_y"}
+    assert sorted(losses(out)) == [1, 2, 3, 4, 5, 6]
+    assert list((out / "tensorboard").glob("events*"))
+
+
+def test_training_changes_the_weights_and_lowers_the_loss(train, tmp_path):
+    assert train("--lr", "2e-3", steps=60) == 0
+    by_step = losses(tmp_path / "out")
+    first = sum(by_step[s]["total"] for s in range(1, 11))
+    assert sum(by_step[s]["total"] for s in range(51, 61)) < first
+    weights = load_checkpoint(tmp_path / "out" / "last.safetensors").state_dict()
+    assert all(bool(w.any()) for name, w in weights.items() if name.endswith("last.weight"))
+
+
+def stop_after(monkeypatch, step):
+    monkeypatch.setattr(Trainer, "_must_stop", lambda self, started, longest: self.step >= step)
+
+
+@pytest.mark.parametrize(
+    ("model", "extra"), [("iirn_x2", []), ("irn_x2", []), ("iirn_x2", ["--precision", "bf16"])]
+)
+def test_a_run_in_three_slices_equals_one_uninterrupted_to_the_last_bit(
+    train, val, tmp_path, monkeypatch, model, extra
+):
+    arguments = ["--val", val, *extra]
+    assert train(*arguments, out="whole", steps=7, model=model) == 0
+    for step in (1, 5, 7):
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            assert train(*arguments, out="cut", steps=7, model=model) == 0
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert losses(whole) == losses(cut)
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes()
+
+
+def test_the_log_drops_steps_that_are_made_again(train, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        train()
+    log = tmp_path / "out" / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 5, "loss": {"total": 0}}\n{"step": 6, "lo')
+    assert train() == 0
+    assert sorted(losses(tmp_path / "out")) == [1, 2, 3, 4, 5, 6]
+    assert losses(tmp_path / "out")[5]["total"] > 0
+
+
+def test_a_time_limit_saves_and_stops(train, tmp_path, capsys):
+    assert train("--time-limit", "1") == 0
+    assert "stopped after step" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "last.safetensors").exists()
+    assert train() == 0
+    assert "going on after step 1" in capsys.readouterr().out
+
+
+def test_a_finished_run_has_nothing_left_to_do(train, val, tmp_path):
+    assert train("--val", val) == 0
+    before = (tmp_path / "out" / "last.safetensors").read_bytes()
+    assert train("--val", val) == 0
+    assert (tmp_path / "out" / "last.safetensors").read_bytes() == before
+
+
+def test_resuming_with_other_options_names_the_difference(train, capsys):
+    assert train() == 0
+    assert train("--lr", "5e-4") == 2
+    assert "lr: 0.001 there, 0.0005 now" in capsys.readouterr().err
+
+
+def test_a_new_run_on_top_of_another_is_refused(train, capsys):
+    assert train() == 0
+    assert train("--resume", "never") == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def break_steps(monkeypatch, broken):
+    plain = TrainStep.forward
+    calls = iter(range(10_000))
+
+    def forward(self, hr, lr):
+        return plain(self, hr, lr) * (math.nan if next(calls) in broken else 1.0)
+
+    monkeypatch.setattr(TrainStep, "forward", forward)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_said(train, tmp_path, monkeypatch, capsys):
+    break_steps(monkeypatch, {2})
+    assert train() == 0
+    assert "step 2: loss nan or its gradient is not finite; step skipped" in capsys.readouterr().out
+    weights = load_checkpoint(tmp_path / "out" / "last.safetensors").state_dict()
+    assert all(torch.isfinite(w).all() for w in weights.values())
+
+
+def test_steps_that_stay_not_finite_end_the_run(train, monkeypatch, capsys):
+    break_steps(monkeypatch, range(1, 10_000))
+    assert train("--max-skipped-steps", "3") == 2
+    assert "3 steps in a row without a finite gradient" in capsys.readouterr().err
+
+
+def test_the_division_into_hr_and_lr_of_div2k_is_used(train, tmp_path, capsys):
+    root = tmp_path / "div2k"
+    hr = pictures(root / "DIV2K_train_HR", 2)
+    pictures(root / "DIV2K_valid_HR", 1)
+    lr = root / "DIV2K_train_LR_bicubic" / "X2"
+    lr.mkdir(parents=True)
+    for path in hr.iterdir():
+        half = bicubic_resize(from_uint8(read_image(path)).unsqueeze(0), (20, 20))
+        write_image(lr / f"{path.stem}x2.png", half[0])
+    assert train("--data", root) == 0
+    out = capsys.readouterr().out
+    assert "their own LR images" in out
+    assert "validating on 1 images" in out
+
+
+def test_corrupt_images_are_named_skipped_and_counted(train, data, capsys):
+    (data / "torn.png").write_bytes((data / "0000.png").read_bytes()[:60])
+    assert train(steps=1) == 0
+    out = capsys.readouterr().out
+    assert "torn.png" in out
+    assert "3 images" in out
+    assert "1 skipped" in out
+
+
+def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
+    for path in data.iterdir():
+        path.write_bytes(b"not a picture")
+    assert train() == 2
+    assert "none of 3 images can be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "iirn_x5"], "did you mean"),
+        (["--patch", "15"], "multiple of the scale"),
+        (["--patch", "64"], "smaller than a patch"),
+        (["--weights", "missing.safetensors"], "missing.safetensors"),
+        (["--latent", "wavelets"], "'wavelet'"),
+        (["--blocks", "1", "1"], "one number for each of 1 stages"),
+        (["--data", "missing"], "no folder at 'missing'"),
+        (["--val", "missing"], "no folder at 'missing'"),
+        (["--precision", "fp16"], "fp16"),
+    ],
+)
+def test_bad_options_give_one_line_and_exit_code_2(train, tmp_path, capsys, arguments, message):
+    assert train(*arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_goes_on_from_given_weights(train, tmp_path):
+    assert train(out="first", steps=3) == 0
+    assert (
+        train("--weights", tmp_path / "first" / "last.safetensors", "--ema", "0", out="second", steps=1) == 0
+    )
+    first = load_checkpoint(tmp_path / "first" / "last.safetensors").state_dict()
+    second = load_checkpoint(tmp_path / "second" / "last.safetensors").state_dict()
+    name = "flow.layers.1.phi.features.convs.0.weight"
+    assert 0 < (first[name] - second[name]).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "steps"])
+def test_the_learning_rate_warms_up_and_decays(schedule):
+    options = Options(steps=1000, warmup=100, lr=1.0, schedule=schedule)
+    rates = [learning_rate(options, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[100] == 1.0
+    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert rates[-1] == pytest.approx(0.0 if schedule == "cosine" else 0.0625, abs=1e-4)

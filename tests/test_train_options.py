@@ -1,0 +1,51 @@
+import argparse
+from pathlib import Path
+
+import pytest
+
+from training.options import OptionError, Options, duration, parse_options
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("600", 600), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_durations_take_units(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "ten", "5d", "1:30"])
+def test_durations_refuse_what_is_no_time(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no time"):
+        duration(text)
+
+
+def test_one_number_of_blocks_stands_for_all_stages():
+    assert parse_options(["--demo", "--blocks", "2"]).overrides == {"blocks": 2}
+    assert parse_options(["--demo", "--blocks", "2", "3"]).overrides == {"blocks": (2, 3)}
+
+
+def test_parsing_nothing_gives_the_defaults():
+    assert parse_options([]) == Options()
+
+
+def test_the_run_is_fixed_by_the_recipe_and_not_by_where_it_is_written():
+    here, there = parse_options(["--out", "a", "--time-limit", "5m"]), parse_options(["--out", "b"])
+    assert here.fixed == there.fixed
+    assert here.fixed != parse_options(["--lr", "1e-3"]).fixed
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"data": None}, "--data"),
+        ({"data": Path("no/such/folder")}, "no folder at 'no/such/folder'"),
+        ({"val": Path("no/such/folder")}, "--val"),
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
+        ({"batch_size": -1}, "--batch-size must be at least 1, got -1"),
+        ({"lr": 0.0}, "--lr"),
+        ({"clip": float("nan")}, "--clip"),
+        ({"ema": 1.0}, "--ema"),
+        ({"val_limit": 0}, "--val-limit"),
+    ],
+)
+def test_options_that_cannot_work_are_named(tmp_path, change, rule):
+    with pytest.raises(OptionError, match=rule):
+        Options(**({"data": tmp_path} | change)).check()
