@@ -50,8 +50,10 @@ def run(options: Options) -> None:
     """Prepare and carry out one run."""
     options = demo_options(options) if options.demo else options
     options.check()
+    # Without this, accelerate would take several processes on a machine without a GPU for unrelated ones.
+    cpu = options.cpu or not torch.accelerator.is_available()
     try:
-        accelerator = Accelerator(mixed_precision=options.precision, cpu=options.cpu)
+        accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
     except ValueError as error:  # how accelerate says that the device lacks a precision
         raise OptionError(f"--precision {options.precision}: {error}") from error
 

@@ -1,5 +1,6 @@
 """train_div2k.py run in this process on tiny pictures: what it leaves, resuming, and bad input."""
 
+import itertools
 import json
 import math
 
@@ -12,18 +13,9 @@ from invertible_rescaling import load_checkpoint
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
+from tests.pictures import pictures
 from training.loop import Trainer, TrainStep, learning_rate
 from training.options import Options
-
-
-def pictures(folder, count, side=40, seed=0):
-    """Smooth random pictures, so that bicubic and Haar have something to agree on."""
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(seed)
-    for index in range(count):
-        coarse = torch.rand(1, 3, 5, 5, generator=generator)
-        write_image(folder / f"{index:04d}.png", bicubic_resize(coarse, (side, side))[0])
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -234,5 +226,5 @@ def test_the_learning_rate_warms_up_and_decays(schedule):
     rates = [learning_rate(options, step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == rates[100] == 1.0
-    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[100:]))
     assert rates[-1] == pytest.approx(0.0 if schedule == "cosine" else 0.0625, abs=1e-4)

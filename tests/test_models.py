@@ -1,0 +1,121 @@
+"""The published models: their sizes and what they are made of."""
+
+import pytest
+import torch
+
+from invertible_rescaling import (
+    CRDB,
+    DenseBlock,
+    GaussianLatent,
+    WaveletLatent,
+    iirn_x2,
+    iirn_x4,
+    iirn_x8,
+    irn_x2,
+    irn_x4,
+    irn_x8,
+    save_checkpoint,
+)
+from invertible_rescaling.errors import CheckpointError, UnknownNameError
+from invertible_rescaling.images import from_uint8, to_uint8
+from invertible_rescaling.testing import check_invertible, randomize
+from tests.strategies import largest_difference, uint8_image, uniform
+from tests.tolerances import ROUND_TRIP
+
+IIRN = {2: iirn_x2, 4: iirn_x4, 8: iirn_x8}
+IRN = {2: irn_x2, 4: irn_x4, 8: irn_x8}
+EVERY = [*IIRN.values(), *IRN.values()]
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_parameter_counts_are_the_papers() -> None:
+    assert _parameters(irn_x4()) == 4_355_136
+    assert _parameters(iirn_x4()) == 2_683_360
+    assert _parameters(irn_x2()) / 1e6 == pytest.approx(1.66, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize(
+    "family, subnet, latent", [(IIRN, CRDB, WaveletLatent), (IRN, DenseBlock, GaussianLatent)]
+)
+def test_each_model_is_what_its_paper_says(scale: int, family, subnet, latent) -> None:
+    model = family[scale]()
+    levels = {2: 1, 4: 2, 8: 3}[scale]
+    assert (model.scale, model.channels, model.blocks) == (scale, 3, (8,) * levels)
+    assert isinstance(model.latent, latent)
+    couplings = [layer for layer in model.flow if hasattr(layer, "phi")]
+    assert len(couplings) == 8 * levels
+    for coupling in couplings:
+        assert all(isinstance(net, subnet) for net in (coupling.phi, coupling.rho, coupling.eta))
+        assert (coupling.split, coupling.clamp) == (3, 1.0)
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_an_untrained_model_is_the_plain_wavelet_chain(make) -> None:
+    model = make(blocks=1)
+    hr = uniform(1, 3, 16, 16)
+    with torch.no_grad():
+        lr, z = model(hr)
+    assert largest_difference(lr, torch.nn.functional.avg_pool2d(hr, model.scale)) < 1e-6
+    assert z.shape[1] == model.latent_channels
+
+
+@pytest.mark.parametrize("make", [irn_x4, iirn_x4, iirn_x8])
+def test_the_published_depth_is_exact(make) -> None:
+    model = randomize(make()).eval()
+    check_invertible(model, uniform(1, 3, 16, 24), tolerance=ROUND_TRIP[torch.float32])
+    image = uint8_image(1, 3, 24, 16)
+    with torch.no_grad():
+        assert torch.equal(to_uint8(model.inverse(*model(from_uint8(image)))), image)
+
+
+def test_arguments_can_be_overridden() -> None:
+    model = iirn_x4(blocks=(2, 1), latent="zero", subnet={"name": "dense", "growth": 4}, clamp=0.5)
+    assert model.config == {
+        "scale": 4,
+        "channels": 3,
+        "blocks": [2, 1],
+        "subnet": {"name": "dense", "growth": 4},
+        "latent": {"name": "zero"},
+        "clamp": 0.5,
+    }
+
+
+def test_weights_can_be_a_checkpoints_path(tmp_path) -> None:
+    trained = randomize(iirn_x4(blocks=(1, 1)))
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(trained, path)
+    hr = uniform(1, 3, 8, 8)
+    for given in (path, str(path)):
+        model = iirn_x4(weights=given, blocks=(1, 1), latent="zero")
+        assert model.config["latent"] == {"name": "zero"}
+        assert torch.equal(model.downscale(hr), trained.downscale(hr))
+
+
+@pytest.mark.parametrize(
+    "make, overrides, message",
+    [
+        (iirn_x2, {"blocks": 1}, "scale: file 4, model 2"),
+        (iirn_x4, {}, r"blocks: file \[1, 1\], model \[8, 8\]"),
+        (irn_x4, {"blocks": (1, 1)}, "subnet: file .*crdb.* model .*dense"),
+        (iirn_x4, {"blocks": (1, 1), "clamp": 0.5}, r"clamp: file 1\.0, model 0\.5"),
+    ],
+)
+def test_another_models_weights_are_refused(tmp_path, make, overrides, message: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(iirn_x4(blocks=(1, 1)), path)
+    with pytest.raises(CheckpointError, match=rf"another model's checkpoint.*{message}"):
+        make(weights=path, **overrides)
+
+
+def test_missing_weights_are_named(tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint file.*nothing.safetensors"):
+        iirn_x4(weights=tmp_path / "nothing.safetensors")
+
+
+def test_unknown_parts_are_named() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'dense'"):
+        iirn_x4(subnet="dens")

@@ -1,0 +1,134 @@
+"""train_div2k.py as a program: killed at random moments, and on two processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from invertible_rescaling import load_checkpoint
+from tests.pictures import pictures
+from training.state import load_newest_state
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "train_div2k.py"
+RECIPE = ["--model", "irn_x2", "--blocks", "1", "--patch", "16", "--batch-size", "2", "--lr", "1e-3"]
+RHYTHM = [
+    "--warmup",
+    "2",
+    "--log-every",
+    "1",
+    "--validate-every",
+    "3",
+    "--save-every",
+    "1",
+    "--quiet",
+    "--cpu",
+]
+
+# Its launcher of several local processes is called --multi_gpu, for CPU processes too.
+ACCELERATE = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+
+
+@pytest.fixture
+def options(tmp_path):
+    data, val = pictures(tmp_path / "data", 3), pictures(tmp_path / "val", 2, seed=1)
+    return [str(SCRIPT), "--data", str(data), "--val", str(val), *RECIPE, *RHYTHM]
+
+
+def run(command, **kwargs):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, **kwargs
+    )
+
+
+def losses(folder):
+    entries = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_moments_a_run_always_resumes_and_ends_the_same(options, tmp_path):
+    steps = "400"
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    done = run([sys.executable, *options, "--steps", steps, "--out", str(whole)])
+    assert done.returncode == 0, done.stderr
+    chance = random.Random(int(os.environ.get("KILL_SEED", time.time_ns())))
+    command = [sys.executable, *options, "--steps", steps, "--out", str(cut)]
+    reached = [-1]
+    for _ in range(10):
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=ROOT)
+        before = reached[-1]
+        while process.poll() is None and newest_step(cut) <= before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.6))  # training writes something at nearly every moment of this
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found = load_newest_state(cut / "state", complain)
+        assert found is not None
+        reached.append(found[0])
+        load_checkpoint(cut / "last.safetensors")
+    assert reached == sorted(reached)
+    last = run(command)
+    assert last.returncode == 0, last.stderr
+    assert losses(cut) == losses(whole)
+    assert (cut / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+
+
+def newest_step(out):
+    return max((int(path.name[5:]) for path in (out / "state").glob("step-*")), default=-1)
+
+
+def complain(line):
+    raise AssertionError(line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
+def test_two_processes_train_one_model_and_resume(options, tmp_path, launcher):
+    launch = {
+        "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", *ACCELERATE],
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+    }[launcher]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = [sys.executable, "-m", *launch, *options, "--steps", "6"]
+    for extra in (["--out", str(whole)], ["--out", str(cut), "--time-limit", "1"], ["--out", str(cut)]):
+        done = run([*command, *extra])
+        assert done.returncode == 0, done.stderr
+    assert losses(whole) == losses(cut)
+    assert load_newest_state(whole / "state", complain)[2]["processes"] == 2
+    assert (whole / "last.safetensors").read_bytes() == (cut / "last.safetensors").read_bytes()
+    assert "going on after step 1 of 6" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_average_the_gradients_of_both_batches(options, tmp_path):
+    """Two processes see other patches than one, and so go elsewhere from the second step on."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = run([sys.executable, *options, "--steps", "3", "--out", str(one)])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    both = run([*torchrun, *options, "--steps", "3", "--out", str(two)])
+    assert alone.returncode == both.returncode == 0, alone.stderr + both.stderr
+    assert losses(one)[1] == losses(two)[1]
+    assert losses(one)[3] != losses(two)[3]
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_leaves(options, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, *options, "--steps", "100000", "--out", str(out), "--save-every", "100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    while newest_step(out) < 0 and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "the same command goes on from there" in said
+    assert newest_step(out) > 0

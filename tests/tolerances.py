@@ -1,0 +1,28 @@
+"""Every tolerance of the suite, in one place. Errors are largest absolute differences unless said otherwise."""
+
+import torch
+
+# Both round trips, any sub-network at gain 0.5, clamp <= 1 and up to 32 couplings a stage.
+ROUND_TRIP = {torch.float64: 1e-12, torch.float32: 1e-4}
+
+# The same under autocast to bfloat16. A rounding of the state in float32 can tip one value over to the next
+# bfloat16, 2**-8 of it away, in a sub-network's input; two couplings a stage at gain 0.5 make no more of it.
+AUTOCAST_ROUND_TRIP = 5e-2
+
+# Relative to 1 + abs(log-det), against slogdet of the autograd Jacobian.
+LOG_DET = {torch.float64: 1e-9}
+
+# One computation in another order: another batch, memory layout or formula.
+SAME = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+# pytorch-wavelets rounds its filters to float32, whatever it filters.
+WAVELET_TAPS = 1e-6
+
+# The original authors' network, in float64.
+IMPORTED = 1e-10
+
+# Against scikit-image, in dB for PSNR.
+METRICS = 1e-6
+
+# dB, against the design's printed two decimals.
+PRINTED_PSNR = 0.05
