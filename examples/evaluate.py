@@ -333,13 +333,13 @@ def convention(task: Task) -> list[str]:
     """What the figures mean, in sentences."""
     scale = task.scale
     return [
-        f"Scale {scale}. Images are read as RGB, greyscale too; HR is cropped at the bottom and right to a multiple "
+        f"Scale {scale}. All images are read as RGB. HR is cropped at the bottom and right to a multiple "
         f"of {scale} for every method.",
         "LR is stored at 8 bits; SR is clamped to [0, 1] and not rounded.",
         f"A border of {scale} pixels is cropped from SR and HR; figures are means over the images.",
         "PSNR in dB. RGB: over all three channels, SSIM averaged over them. Y: luma of BT.601 (16..235).",
         f"SSIM: {SSIM_WINDOW}x{SSIM_WINDOW} Gaussian window, sigma 1.5, where it fits wholly into the image.",
-        "LR: PSNR of the 8-bit LR against the 8-bit bicubic LR (a = -0.5, antialiased), RGB, no border off.",
+        "LR: PSNR of the 8-bit LR against the 8-bit bicubic LR (a = -0.5, antialiased), RGB, uncropped.",
         f"Random latents are drawn with seed {SEED} for each image.",
     ]
 

@@ -8,8 +8,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from invertible_rescaling import registry
-
-SHARED = Path(__file__).parents[1].parent / "shared"
+from tests.shared import SHARED
 
 settings.register_profile(
     "default",

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.strategies import SUBNETS, SmallConv, largest_difference, uniform
-from tests.tolerances import LOG_DET, ROUND_TRIP, SAME
 from torch import nn
 
 from invertible_rescaling import (
@@ -20,6 +18,8 @@ from invertible_rescaling import (
 )
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.testing import check_invertible, check_log_det, randomize
+from tests.strategies import SUBNETS, SmallConv, largest_difference, uniform
+from tests.tolerances import LOG_DET, ROUND_TRIP, SAME
 
 
 def _stack() -> InvertibleSequential:

@@ -27,7 +27,7 @@ from invertible_rescaling import (
 from invertible_rescaling.checkpoint import load_weights, read_metadata
 from invertible_rescaling.errors import CheckpointError, ConfigError
 from invertible_rescaling.testing import randomize
-from tests.strategies import LATENTS, SUBNETS, largest_difference, seeds, uniform
+from tests.strategies import LATENTS, largest_difference, seeds, uniform
 from tests.tolerances import IMPORTED
 
 OFFICIAL = "irn_x4_blocks_1_1_official_layout.pth"
@@ -122,8 +122,13 @@ def test_load_weights_fills_a_model_of_the_same_structure(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, named",
-    [({"blocks": 2}, "blocks"), ({"channels": 3}, "channels"), ({"clamp": 0.5}, "clamp"), ({"scale": 4}, "scale")],
+    ("options", "named"),
+    [
+        ({"blocks": 2}, "blocks"),
+        ({"channels": 3}, "channels"),
+        ({"clamp": 0.5}, "clamp"),
+        ({"scale": 4}, "scale"),
+    ],
 )
 def test_load_weights_refuses_another_model_and_leaves_it_alone(saved: Path, options, named: str) -> None:
     model = _tiny(seed=9, **options)
@@ -266,7 +271,7 @@ def test_an_altered_configuration_is_refused(saved: Path, tmp_path) -> None:
 def test_a_configuration_that_is_none_is_refused(saved: Path, tmp_path, config: object) -> None:
     other = _rewritten(saved, tmp_path / "other.safetensors", config=config)
     for load in (load_checkpoint, lambda path: load_weights(_tiny(), path)):
-        with pytest.raises(CheckpointError, match="other.safetensors"):
+        with pytest.raises(CheckpointError, match=r"other.safetensors"):
             load(other)
 
 
@@ -299,7 +304,7 @@ def test_other_files_are_refused(tmp_path, content: bytes) -> None:
     path = tmp_path / "other.bin"
     path.write_bytes(content)
     _refused(path, "other.bin")
-    with pytest.raises(CheckpointError, match="other.bin"):
+    with pytest.raises(CheckpointError, match=r"other.bin"):
         load_original_irn(path)
 
 
@@ -333,7 +338,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, write, wrapped: bool)
     thing = {"operations.0.haar_weights": Evil(marker)} if wrapped else Evil(marker)
     path.write_bytes(write(thing))
     for load in (load_checkpoint, load_original_irn, read_metadata, lambda p: iirn_x4(weights=p)):
-        with pytest.raises(CheckpointError, match="evil.pth"):
+        with pytest.raises(CheckpointError, match=r"evil.pth"):
             load(path)
     assert not marker.exists()
     pickle.loads(pickle.dumps(thing))  # the control: it does run where it is let
@@ -406,7 +411,7 @@ def test_a_truncated_pth_is_refused(shared_fixtures, tmp_path) -> None:
     content, path = (shared_fixtures / OFFICIAL).read_bytes(), tmp_path / "cut.pth"
     for length in [0, 1, 100, len(content) - 1, *random.Random(0).sample(range(len(content)), 10)]:
         path.write_bytes(content[:length])
-        with pytest.raises(CheckpointError, match="cut.pth"):
+        with pytest.raises(CheckpointError, match=r"cut.pth"):
             load_original_irn(path)
 
 
@@ -443,12 +448,14 @@ def test_a_foreign_layout_is_refused(tmp_path, kind: str) -> None:
     state = _official(_irn())
     FOREIGN_LAYOUTS[kind](state)
     torch.save(state, tmp_path / "foreign.pth")
-    with pytest.raises(CheckpointError, match="foreign.pth"):
+    with pytest.raises(CheckpointError, match=r"foreign.pth"):
         load_original_irn(tmp_path / "foreign.pth")
 
 
-@pytest.mark.parametrize("thing", [[torch.zeros(1)], torch.zeros(3), {"params": {"a": torch.zeros(1)}}, 7, None])
+@pytest.mark.parametrize(
+    "thing", [[torch.zeros(1)], torch.zeros(3), {"params": {"a": torch.zeros(1)}}, 7, None]
+)
 def test_what_is_no_state_dict_is_refused(tmp_path, thing) -> None:
     torch.save(thing, tmp_path / "thing.pth")
-    with pytest.raises(CheckpointError, match="thing.pth does not hold a state_dict"):
+    with pytest.raises(CheckpointError, match=r"thing.pth does not hold a state_dict"):
         load_original_irn(tmp_path / "thing.pth")

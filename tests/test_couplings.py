@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import DTYPES, SUBNETS, SmallConv, couplings, largest_difference, seeds, uniform
-from tests.tolerances import AUTOCAST_ROUND_TRIP, LOG_DET, ROUND_TRIP
 from torch import Tensor, nn
 
 from invertible_rescaling import CRDB, AdditiveCoupling, AffineCoupling, DenseBlock, InvertibleSequential
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 from invertible_rescaling.testing import check_invertible, check_log_det, randomize
+from tests.strategies import DTYPES, SUBNETS, SmallConv, couplings, largest_difference, seeds, uniform
+from tests.tolerances import AUTOCAST_ROUND_TRIP, LOG_DET, ROUND_TRIP
 
 KINDS = (AffineCoupling, AdditiveCoupling)
 
@@ -36,10 +36,22 @@ def test_stacks_of_up_to_32_mixed_couplings_are_undone(
     depth, channels, split_of, subnets, seed, dtype
 ) -> None:
     split = 1 + round(split_of * (channels - 2))
+    if 2 * split == channels:
+        subnets = [name for name in subnets if name != "rrdb"] or ["own"]  # these have a test of their own
     kinds = itertools.cycle(itertools.product(KINDS, subnets))
     layers = [kind(channels, split, SUBNETS[name]) for kind, name in itertools.islice(kinds, depth)]
     stack = randomize(InvertibleSequential(*layers).to(dtype), 0.5, seed)
     check_invertible(stack, uniform(2, channels, 4, 5, seed=seed, dtype=dtype), tolerance=ROUND_TRIP[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [2, 12])
+@pytest.mark.parametrize("depth", [1, 8, 32])
+def test_stacks_of_rrdb_between_equal_halves_are_undone(depth: int, channels: int, dtype) -> None:
+    """Between equal channels an RRDB has no projection, and so the gain of its skip connection."""
+    layers = [AffineCoupling(channels, channels // 2, SUBNETS["rrdb"]) for _ in range(depth)]
+    stack = randomize(InvertibleSequential(*layers).to(dtype), 0.5)
+    check_invertible(stack, uniform(2, channels, 4, 5, dtype=dtype), tolerance=ROUND_TRIP[dtype])
 
 
 @given(case=couplings(max_channels=4, max_side=3, max_batch=2, dtypes=(torch.float64,)))
@@ -137,7 +149,7 @@ def test_autocast_runs_only_the_sub_networks_in_bfloat16(kind, subnet: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("channels, split", [(3, 0), (3, 3), (3, 4), (3, -1), (3, 1.0), ("3", 1), (1, 1)])
+@pytest.mark.parametrize(("channels", "split"), [(3, 0), (3, 3), (3, 4), (3, -1), (3, 1.0), ("3", 1), (1, 1)])
 def test_the_split_must_lie_inside_the_channels(kind, channels, split) -> None:
     with pytest.raises(ConfigError, match=f"0 < split < channels.*split={split!r}"):
         kind(channels, split, SmallConv)
@@ -152,7 +164,7 @@ def test_the_clamp_must_be_a_positive_number(clamp) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("direction", ["forward", "inverse", "forward_with_log_det", "inverse_with_log_det"])
 @pytest.mark.parametrize(
-    "bad, error, message",
+    ("bad", "error", "message"),
     [
         (torch.zeros(4, 6, 6), ShapeError, r"4-d tensor \(B, 4, H, W\).*\(4, 6, 6\)"),
         (torch.zeros(1, 5, 6, 6), ShapeError, r"4 channels.*got 5"),

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import DTYPES, largest_difference, seeds, uniform
 
 from invertible_rescaling.errors import ValueRangeError
 from invertible_rescaling.functional import bicubic_resize, haar_decompose, haar_reconstruct, quantize
+from tests.strategies import DTYPES, largest_difference, seeds, uniform
 
 
 @given(size=st.tuples(*[st.integers(1, 4)] * 4), seed=seeds)
@@ -32,9 +32,7 @@ def test_haar_is_exact_on_8_bit_values() -> None:
 
 
 @given(bits=st.integers(1, 16), seed=seeds, dtype=st.sampled_from(DTYPES))
-def test_quantize_returns_exactly_the_values_a_file_stores(
-    bits: int, seed: int, dtype: torch.dtype
-) -> None:
+def test_quantize_returns_exactly_the_values_a_file_stores(bits: int, seed: int, dtype: torch.dtype) -> None:
     x = 3 * uniform(2, 50, seed=seed, dtype=dtype) - 1
     before = x.clone()
     q, steps = quantize(x, bits), 2**bits - 1

@@ -8,8 +8,6 @@ import pywt
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import DTYPES, LATENTS, largest_difference, seeds, uniform
-from tests.tolerances import PRINTED_PSNR, SAME, WAVELET_TAPS
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -18,6 +16,8 @@ from invertible_rescaling.errors import ConfigError, DtypeError, MissingDependen
 from invertible_rescaling.functional import bicubic_resize, haar_decompose, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.registry import latents
+from tests.strategies import DTYPES, LATENTS, largest_difference, seeds, uniform
+from tests.tolerances import PRINTED_PSNR, SAME, WAVELET_TAPS
 
 CORRECTIONS = ("ratio", "difference", "none")
 
@@ -142,7 +142,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("column, benchmark, images", [(0, "Set5", 5), (1, "Set14", 14)])
+@pytest.mark.parametrize(("column", "benchmark", "images"), [(0, "Set5", 5), (1, "Set14", 14)])
 def test_the_measured_figures_are_reproduced(
     untrained, benchmarks, column: int, benchmark: str, images: int
 ) -> None:
@@ -230,7 +230,7 @@ def test_a_scale_once_fixed_stays() -> None:
 
 @pytest.mark.parametrize("make", [ZeroLatent, GaussianLatent, WaveletLatent])
 @pytest.mark.parametrize(
-    "bad, error, message",
+    ("bad", "error", "message"),
     [
         (torch.zeros(3, 4, 4), ShapeError, r"\(3, 4, 4\)"),
         (torch.zeros(1, 3, 0, 4), ShapeError, r"\(1, 3, 0, 4\)"),
@@ -245,7 +245,7 @@ def test_bad_lr_is_named(make, bad, error, message: str) -> None:
 
 
 def test_unknown_wavelets_and_corrections_are_named() -> None:
-    with pytest.raises(ConfigError, match="'hair'.*known: .*haar"):
+    with pytest.raises(ConfigError, match=r"'hair'.*known: .*haar"):
         WaveletLatent("hair")
     with pytest.raises(ConfigError, match="ratio, difference, none, got 'product'"):
         WaveletLatent(correction="product")

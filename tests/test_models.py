@@ -39,7 +39,7 @@ def test_the_parameter_counts_are_the_papers() -> None:
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize(
-    "family, subnet, latent", [(IIRN, CRDB, WaveletLatent), (IRN, DenseBlock, GaussianLatent)]
+    ("family", "subnet", "latent"), [(IIRN, CRDB, WaveletLatent), (IRN, DenseBlock, GaussianLatent)]
 )
 def test_each_model_is_what_its_paper_says(scale: int, family, subnet, latent) -> None:
     model = family[scale]()
@@ -96,7 +96,7 @@ def test_weights_can_be_a_checkpoints_path(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make, overrides, message",
+    ("make", "overrides", "message"),
     [
         (iirn_x2, {"blocks": 1}, "scale: file 4, model 2"),
         (iirn_x4, {}, r"blocks: file \[1, 1\], model \[8, 8\]"),
@@ -112,7 +112,7 @@ def test_another_models_weights_are_refused(tmp_path, make, overrides, message: 
 
 
 def test_missing_weights_are_named(tmp_path) -> None:
-    with pytest.raises(CheckpointError, match="there is no checkpoint file.*nothing.safetensors"):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint file.*nothing.safetensors"):
         iirn_x4(weights=tmp_path / "nothing.safetensors")
 
 

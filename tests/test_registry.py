@@ -64,7 +64,7 @@ def test_overrides_reach_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, hint",
+    ("name", "hint"),
     [
         ("irnn_x4", "did you mean .*'irn_x4'"),
         ("IIRN_X4", "known: .*iirn_x4"),
@@ -97,7 +97,7 @@ def test_the_same_object_may_be_registered_again(own_registries: None) -> None:
 
 @pytest.mark.parametrize("register", [register_subnet, register_latent])
 @pytest.mark.parametrize(
-    "name, factory, message",
+    ("name", "factory", "message"),
     [("", Conv, "non-empty string"), (3, Conv, "non-empty string"), ("mine", 7, "must be callable")],
 )
 def test_what_cannot_be_registered_is_refused(own_registries: None, register, name, factory, message) -> None:

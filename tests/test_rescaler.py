@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.strategies import DTYPES, SUBNETS, largest_difference, rescalers, seeds, uint8_image, uniform
-from tests.tolerances import AUTOCAST_ROUND_TRIP, LOG_DET, ROUND_TRIP, SAME
 from torch import Tensor, nn
 
 from invertible_rescaling import (
@@ -34,6 +32,8 @@ from invertible_rescaling.errors import (
 from invertible_rescaling.functional import haar_decompose
 from invertible_rescaling.images import from_uint8, to_uint8
 from invertible_rescaling.testing import check_invertible, check_log_det, randomize
+from tests.strategies import DTYPES, SUBNETS, largest_difference, rescalers, seeds, uint8_image, uniform
+from tests.tolerances import AUTOCAST_ROUND_TRIP, LOG_DET, ROUND_TRIP, SAME
 
 SMALL = {"name": "crdb", "growth": 8}
 
@@ -58,7 +58,7 @@ def test_round_trip(case) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "scale, blocks, subnet",
+    ("scale", "blocks", "subnet"),
     [(2, 32, "dense"), (4, (32, 32), "crdb"), (4, (8, 8), "rrdb"), (8, (1, 2, 32), "own")],
 )
 def test_round_trip_at_full_depth_and_width(scale: int, blocks, subnet: str, dtype: torch.dtype) -> None:
@@ -131,7 +131,7 @@ def test_untrained_lr_is_the_mean_of_each_block_and_z_the_details() -> None:
     assert largest_difference(torch.cat((lr, z), dim=1), expected) < 1e-15
 
 
-@pytest.mark.parametrize("scale, levels", [(2, 1), (4, 2), (8, 3), (16, 4)])
+@pytest.mark.parametrize(("scale", "levels"), [(2, 1), (4, 2), (8, 3), (16, 4)])
 def test_each_stage_is_one_haar_step_and_its_couplings(scale: int, levels: int) -> None:
     blocks = tuple(range(1, levels + 1))
     model = InvertibleRescaler(scale, blocks=blocks, subnet=SUBNETS["own"])
@@ -278,7 +278,7 @@ def test_an_unseeded_gaussian_follows_the_global_seed() -> None:
     assert torch.equal(*pair)
 
 
-@pytest.mark.parametrize("low, high", [(-1e-4, 1.0), (0.0, 1.0005)])
+@pytest.mark.parametrize(("low", "high"), [(-1e-4, 1.0), (0.0, 1.0005)])
 def test_rounding_beyond_the_range_is_forgiven(model: InvertibleRescaler, low: float, high: float) -> None:
     image = torch.full((1, 3, 8, 8), low)
     image[..., 0] = high
@@ -323,7 +323,7 @@ def test_a_float_image_for_a_double_model_is_named(model: InvertibleRescaler) ->
 
 @pytest.mark.parametrize("method", ["downscale", "upscale"])
 @pytest.mark.parametrize(
-    "value, shown", [(255.0, "255"), (-0.5, "-0.5"), (math.nan, "nan"), (math.inf, "inf"), (1.01, "1.01")]
+    ("value", "shown"), [(255.0, "255"), (-0.5, "-0.5"), (math.nan, "nan"), (math.inf, "inf"), (1.01, "1.01")]
 )
 def test_values_outside_0_to_1_are_named(
     model: InvertibleRescaler, method: str, value: float, shown: str
@@ -334,7 +334,7 @@ def test_values_outside_0_to_1_are_named(
         getattr(model, method)(image)
 
 
-@pytest.mark.parametrize("height, width", [(6, 8), (8, 7), (1, 1), (2, 2)])
+@pytest.mark.parametrize(("height", "width"), [(6, 8), (8, 7), (1, 1), (2, 2)])
 def test_the_bijection_refuses_sides_that_are_no_multiples(
     model: InvertibleRescaler, height: int, width: int
 ) -> None:
@@ -386,7 +386,7 @@ def test_every_size_that_lr_can_come_from_is_taken(model: InvertibleRescaler, si
 
 
 @pytest.mark.parametrize(
-    "options, error, message",
+    ("options", "error", "message"),
     [
         ({"scale": 3}, ConfigError, "power of two of at least 2, got 3"),
         ({"scale": 1}, ConfigError, "got 1"),

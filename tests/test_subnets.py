@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import largest_difference, seeds, uniform
 from torch import nn
 
 from invertible_rescaling import CRDB, RRDB, ChannelAttention, DenseBlock
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.testing import randomize
+from tests.strategies import largest_difference, seeds, uniform
 
 SUBNETS = (CRDB, DenseBlock, RRDB)
 
@@ -81,7 +81,7 @@ def test_crdb_is_iirns() -> None:
     assert [conv.dilation for conv in block.features.convs] == [(1, 1), (2, 2), (4, 4)]
 
 
-@pytest.mark.parametrize("subnet, reach", [(CRDB, 1 + 2 + 4 + 1), (DenseBlock, 5)])
+@pytest.mark.parametrize(("subnet", "reach"), [(CRDB, 1 + 2 + 4 + 1), (DenseBlock, 5)])
 def test_the_receptive_field_is_that_of_the_paper(subnet, reach: int) -> None:
     network = randomize(subnet(2, 1).double(), gain=1.0)
     if subnet is CRDB:
@@ -106,7 +106,7 @@ def test_channel_attention_by_hand() -> None:
     assert largest_difference(attention(x), x * weights[..., None, None]) < 1e-14
 
 
-@pytest.mark.parametrize("channels, hidden", [(105, 6), (32, 2), (16, 1), (3, 1)])
+@pytest.mark.parametrize(("channels", "hidden"), [(105, 6), (32, 2), (16, 1), (3, 1)])
 def test_the_attentions_mlp_has_at_least_one_unit(channels: int, hidden: int) -> None:
     assert ChannelAttention(channels).mlp[0].out_channels == hidden
 

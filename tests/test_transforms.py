@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import DTYPES, largest_difference, seeds, uniform
-from tests.tolerances import LOG_DET, ROUND_TRIP
 
 from invertible_rescaling import HaarDownsampling
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 from invertible_rescaling.testing import check_invertible, check_log_det
+from tests.strategies import DTYPES, largest_difference, seeds, uniform
+from tests.tolerances import LOG_DET, ROUND_TRIP
 
 
 def test_one_block_by_hand() -> None:
@@ -62,14 +62,14 @@ def test_log_det(size: tuple[int, ...], seed: int) -> None:
     assert torch.equal(haar.inverse_with_log_det(y)[1], -log_det)
 
 
-@pytest.mark.parametrize("height, width", [(5, 4), (4, 5), (1, 2), (3, 3)])
+@pytest.mark.parametrize(("height", "width"), [(5, 4), (4, 5), (1, 2), (3, 3)])
 def test_odd_sides_are_refused_not_dropped(height: int, width: int) -> None:
     with pytest.raises(ShapeError, match=rf"even height and width.*\(1, 3, {height}, {width}\)"):
         HaarDownsampling(3)(torch.zeros(1, 3, height, width))
 
 
 @pytest.mark.parametrize(
-    "bad, error, message",
+    ("bad", "error", "message"),
     [
         (torch.zeros(3, 4, 4), ShapeError, r"4-d tensor.*\(3, 4, 4\)"),
         (torch.zeros(1, 4, 4, 4), ShapeError, r"3 channels.*\(1, 4, 4, 4\)"),

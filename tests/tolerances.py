@@ -1,4 +1,4 @@
-"""Every tolerance of the suite, in one place. Errors are largest absolute differences unless said otherwise."""
+"""Every tolerance of the suite, in one place: largest absolute differences, unless said otherwise."""
 
 import torch
 

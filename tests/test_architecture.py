@@ -1,0 +1,164 @@
+"""The layout: who may import whom, what an import costs, and which names are public."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import invertible_rescaling
+
+PACKAGE = Path(invertible_rescaling.__file__).parent
+NAMES = Path(__file__).with_name("public_names.txt")
+
+# The lowest floor first; a module imports only from floors below its own.
+FLOORS = (
+    ("errors", "files"),
+    ("base", "subnets", "functional", "registry", "metrics", "images", "data"),
+    ("couplings", "transforms", "latents", "reversible", "testing", "comparison"),
+    ("rescaler",),
+    ("checkpoint", "losses", "tiling"),
+    ("models", "weights"),
+    ("cli",),
+)
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+ids = {"ids": [path.stem for path in MODULES]}
+
+
+def _room(path: Path) -> str:
+    """The module of a file: the first part of its name below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    """All modules a file imports, at the top or inside functions, as dotted names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively, in line {node.lineno}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {_room(path) for path in MODULES} <= FLOOR.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, **ids)
+def test_a_module_imports_only_from_floors_below(path: Path) -> None:
+    here = _room(path)
+    for name in _imports(path):
+        package, _, rest = name.partition(".")
+        if package != "invertible_rescaling":
+            continue
+        there = rest.split(".")[0]
+        assert there in FLOOR, f"{path.name} imports {name}: from the module, please, not from the package"
+        assert FLOOR[there] < FLOOR[here] or here == there == "comparison", f"{here} imports {there}"
+
+
+def test_the_rule_would_notice(tmp_path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from invertible_rescaling.models import irn_x4\n    import PIL.Image\n")
+    assert _imports(bad) == {"invertible_rescaling.models.irn_x4", "PIL.Image"}
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"), [("PIL", "images"), ("pytorch_wavelets", "latents"), ("pywt", "latents")]
+)
+def test_optional_packages_have_one_owner(name: str, owner: str) -> None:
+    mentions = {_room(path) for path in MODULES if re.search(rf"\b{name}\b", path.read_text())}
+    assert mentions == {owner}
+
+
+def test_the_registry_knows_no_torch() -> None:
+    assert not any(name.split(".")[0] in ("torch", "numpy") for name in _imports(PACKAGE / "registry.py"))
+
+
+def test_couplings_know_no_sub_network() -> None:
+    assert not any("subnets" in name for name in _imports(PACKAGE / "couplings.py"))
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_imports_nothing_optional() -> None:
+    optional = {
+        "PIL",
+        "pytorch_wavelets",
+        "pywt",
+        "tensorboard",
+        "accelerate",
+        "skimage",
+        "tqdm",
+        "pkg_resources",
+    }
+    code = f"""
+import sys, torch
+before = set(sys.modules)  # torch itself imports some of these where they are installed
+import invertible_rescaling
+print(sorted({optional} & (set(sys.modules) - before)))
+"""
+    assert _python(code).strip() == "[]"
+    assert _python("import sys, pywt; print('pywt' in sys.modules)").strip() == "True"
+
+
+def test_importing_the_package_changes_nothing_and_says_nothing() -> None:
+    code = """
+import random, warnings
+import numpy, torch
+def state():
+    return (torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist(), random.getstate(),
+            list(warnings.filters), torch.get_default_dtype(), torch.get_num_threads(),
+            torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled(),
+            torch.is_grad_enabled())
+before = state()
+import invertible_rescaling
+assert state() == before
+"""
+    assert _python(code) == ""
+
+
+def _public() -> dict[str, object]:
+    """Every public name by its full path, the package's own first."""
+    found: dict[str, object] = {}
+    for path in [PACKAGE / "__init__.py", *MODULES]:
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        module = importlib.import_module(name)
+        assert list(module.__all__) == sorted(module.__all__, key=_as_ruff_sorts), name
+        found |= {f"{name}.{public}": getattr(module, public) for public in module.__all__}
+    return found
+
+
+def _as_ruff_sorts(name: str) -> tuple[int, str]:
+    constant, cls = name.isupper() and len(name) > 1, name[0].isupper()
+    return (0 if constant else 1 if cls else 2), name
+
+
+def test_the_public_names_are_those_checked_in() -> None:
+    assert sorted(_public()) == NAMES.read_text().split()
+
+
+@pytest.mark.parametrize("name", NAMES.read_text().split())
+def test_every_public_name_is_documented(name: str) -> None:
+    thing = _public()[name]
+    if callable(thing) and getattr(thing, "__module__", "").startswith("invertible_rescaling"):
+        assert inspect.getdoc(thing), name
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert re.fullmatch(r"\d+\.\d+.*", invertible_rescaling.__version__)
+
+
+def test_type_hints_are_shipped() -> None:
+    assert (PACKAGE / "py.typed").is_file()

@@ -1,0 +1,404 @@
+"""The table over benchmark folders: its figures, its convention, and what it says of bad input."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+import evaluate
+from invertible_rescaling import (
+    InvertibleRescaler,
+    create_model,
+    iirn_x4,
+    irn_x4,
+    psnr,
+    register_model,
+    save_checkpoint,
+    ssim,
+)
+from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.images import from_uint8, read_image, write_image
+
+KERNEL_HALF = "bicubic (MATLAB's kernel, a = -0.5)"
+KERNEL_SHARP = "bicubic (enlarged with a = -0.75)"
+UNTRAINED = "iirn_x4, untrained (x4 crdb 8+8, wavelet latent)"
+
+
+def picture(height: int, width: int) -> torch.Tensor:
+    """Something between noise and a photograph."""
+    coarse = torch.rand(1, 3, height // 3 + 2, width // 3 + 2)
+    smooth = interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    return (smooth[0] * 255).round().to(torch.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two benchmarks, one with sides that are no multiples of the scale."""
+    for name, sizes in {"SetA": [(32, 40), (24, 28)], "SetB": [(37, 30)]}.items():
+        (tmp_path / "sets" / name).mkdir(parents=True)
+        for index, size in enumerate(sizes):
+            write_image(tmp_path / "sets" / name / f"{index}.png", picture(*size))
+    return tmp_path / "sets"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A small model whose couplings do something."""
+    model = iirn_x4(blocks=(1, 1))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.02)
+    save_checkpoint(model, tmp_path / "best.safetensors")
+    return tmp_path / "best.safetensors"
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, str, str]:
+    code = evaluate.main([str(arg) for arg in argv])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> tuple[int, dict[str, Any], str]:
+    code, out, err = run(capsys, *argv, "--json", "-")
+    return code, json.loads(out), err
+
+
+def figures(report: dict[str, Any], row: str, benchmark: str) -> dict[str, float]:
+    (found,) = [r for r in report["rows"] if r["name"] == row]
+    return found["figures"][benchmark]
+
+
+def expected(path: Path, method: Any, scale: int = 4) -> dict[str, float]:
+    """The same figures by another road: straight from the definition, on one image."""
+    image = read_image(path)
+    height, width = image.shape[1] // scale * scale, image.shape[2] // scale * scale
+    hr = from_uint8(image[None, :, :height, :width])
+    bicubic = quantize(bicubic_resize(hr, (height // scale, width // scale)))
+    lr, sr = method(hr, bicubic)
+    sr = sr.clamp(0, 1)
+    return {
+        "psnr_rgb": float(psnr(sr, hr, border=scale)),
+        "ssim_rgb": float(ssim(sr, hr, border=scale)),
+        "psnr_y": float(psnr(sr, hr, space="y", border=scale)),
+        "ssim_y": float(ssim(sr, hr, space="y", border=scale)),
+        "psnr_lr": float(psnr(lr, bicubic)),
+    }
+
+
+def test_bicubic_follows_the_convention(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, err = run_json(capsys, folder)
+    assert (code, err) == (0, "")
+    for row, antialias in ((KERNEL_HALF, True), (KERNEL_SHARP, False)):
+        for benchmark in ("SetA", "SetB"):
+            each = [
+                expected(
+                    path,
+                    lambda hr, lr, up=antialias: (lr, bicubic_resize(lr, tuple(hr.shape[2:]), antialias=up)),
+                )
+                for path in sorted((folder / benchmark).iterdir())
+            ]
+            found = figures(report, row, benchmark)
+            assert found.pop("psnr_lr") is None  # its LR is the reference
+            for key, value in found.items():
+                assert value == pytest.approx(sum(e[key] for e in each) / len(each), abs=1e-6)
+
+
+def test_a_checkpoint_is_measured_as_its_user_would_use_it(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, report, _ = run_json(capsys, folder / "SetB", "--checkpoint", checkpoint)
+    model = evaluate.load_checkpoint(checkpoint).eval()
+
+    def method(hr: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lr = model.downscale(hr)
+        return lr, model.upscale(lr, size=(hr.shape[2], hr.shape[3]))
+
+    assert code == 0
+    found = figures(report, "best (x4 crdb 1+1, wavelet latent)", "SetB")
+    assert found == pytest.approx(expected(folder / "SetB" / "0.png", method), abs=1e-3)
+    assert report["rows"][-1]["config"]["blocks"] == [1, 1]
+    assert report["rows"][-1]["file"] == str(checkpoint)
+
+
+def test_an_untrained_model_is_the_latent_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(iirn_x4(blocks=0), tmp_path / "none.safetensors")
+    options = ("--model", "iirn_x4", "--checkpoint", tmp_path / "none.safetensors")
+    code, report, _ = run_json(capsys, folder, *options)
+    assert code == 0
+    assert report["rows"][2]["name"] == UNTRAINED
+    alone = figures(report, "none (x4 crdb 0+0, wavelet latent)", "SetA")
+    assert figures(report, UNTRAINED, "SetA") == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_table_is_aligned_and_states_the_convention(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, folder, "--checkpoint", checkpoint)
+    assert (code, err) == (0, "")
+    for stated in (
+        "8 bits",
+        "clamped to [0, 1] and not rounded",
+        "border of 4",
+        "BT.601",
+        "read as RGB",
+        "11x11",
+    ):
+        assert stated in out
+    table = [line for line in out.splitlines() if line.startswith("|")]
+    assert len(table) == 5
+    assert len({len(line) for line in table}) == 1
+    assert table[0].count("|") == table[1].count("|") == 8
+    assert "SetA RGB PSNR/SSIM" in table[0]
+    assert "SetB LR PSNR" in table[0]
+    assert "same" in table[2]
+    assert "SetA: 2 of 2 images measured\nSetB: 1 of 1 images measured\n" in out
+
+
+def test_the_json_holds_what_the_table_shows(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("older")
+    code, out, _ = run(capsys, folder, "--json", target)
+    report = json.loads(target.read_text())
+    assert code == 0
+    assert f"{figures(report, KERNEL_HALF, 'SetA')['psnr_rgb']:.2f}/" in out
+    assert set(report["convention"]) >= {line for line in out.splitlines() if line.startswith("PSNR in dB")}
+    assert report["scale"] == report["border"] == 4
+    assert [p.name for p in tmp_path.iterdir() if "out.json" in p.name] == ["out.json"]
+
+
+def test_another_scale_and_a_limit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, folder, "--scale", "3", "--limit", "1")
+    assert code == 0
+    assert "multiple of 3" in out
+    assert "SetA: 1 of 2 images measured, the first 1 taken (--limit)" in out
+
+
+def test_a_latent_of_choice(folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, _ = run_json(
+        capsys, folder / "SetB", "--model", "iirn_x4", "--checkpoint", checkpoint, "--latent", "zero"
+    )
+    names = [row["name"] for row in report["rows"][2:]]
+    assert code == 0
+    assert names == [
+        "iirn_x4, untrained (x4 crdb 8+8, zero latent)",
+        "best (x4 crdb 1+1, zero latent)",
+    ]
+    box = expected(
+        folder / "SetB" / "0.png",
+        lambda hr, _: (quantize(down := torch.nn.functional.avg_pool2d(hr, 4)), nearest(quantize(down))),
+    )
+    # Means of 16 pixels are often halves, which the two roads may round differently.
+    assert figures(report, names[0], "SetB") == pytest.approx(box, abs=0.05)
+
+
+def nearest(lr: torch.Tensor) -> torch.Tensor:
+    return interpolate(lr, scale_factor=4, mode="nearest")
+
+
+def test_random_latents_give_the_same_table_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(irn_x4(blocks=0), tmp_path / "irn.safetensors")
+    first = run(capsys, folder, "--checkpoint", tmp_path / "irn.safetensors")
+    assert run(capsys, folder, "--checkpoint", tmp_path / "irn.safetensors") == first
+    assert first[0] == 0
+
+
+def test_every_folder_with_images_is_a_benchmark_told_apart_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parts in (("a", "Set.v2"), ("b", "Set.v2")):
+        tmp_path.joinpath(*parts).mkdir(parents=True)
+        write_image(tmp_path.joinpath(*parts, "0.png"), picture(24, 24))
+    _, report, _ = run_json(capsys, tmp_path / "a", tmp_path / "b", tmp_path / "a" / "Set.v2")
+    assert [b["name"] for b in report["benchmarks"]] == ["a/Set.v2", "b/Set.v2"]
+    assert [b["found"] for b in report["benchmarks"]] == [1, 1]
+    _, report, _ = run_json(capsys, tmp_path / "a")
+    assert [b["name"] for b in report["benchmarks"]] == ["Set.v2"]
+
+
+def test_checkpoints_of_one_name_are_told_apart(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for run_name in ("one", "two"):
+        (tmp_path / run_name).mkdir()
+        paths.append(tmp_path / run_name / "best.safetensors")
+        save_checkpoint(iirn_x4(blocks=0), paths[-1])
+    _, report, _ = run_json(capsys, folder, "--checkpoint", *paths)
+    assert [r["name"].split(" ")[0] for r in report["rows"][2:]] == ["one/best", "two/best"]
+
+
+def test_a_perfect_figure_is_null_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "white.png", torch.full((3, 24, 24), 255, dtype=torch.uint8))
+    save_checkpoint(iirn_x4(blocks=0), tmp_path / "m.safetensors")
+    code, report, _ = run_json(capsys, tmp_path, "--checkpoint", tmp_path / "m.safetensors")
+    assert code == 0
+    assert report["rows"][2]["figures"][tmp_path.name]["psnr_lr"] is None
+    _, out, _ = run(capsys, tmp_path, "--checkpoint", tmp_path / "m.safetensors")
+    assert "| inf |" in " ".join(out.split())
+
+
+# ---- bad input
+
+
+def one_line_of(err: str) -> str:
+    (line,) = err.splitlines()
+    assert line.startswith("evaluate.py: ")
+    return line
+
+
+def test_corrupt_and_small_images_are_named_skipped_and_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, before, _ = run_json(capsys, folder)
+    (folder / "SetA" / "bad.png").write_bytes(b"no image")
+    write_image(folder / "SetA" / "small.png", picture(18, 200))
+    code, out, err = run(capsys, folder)
+    assert code == 2
+    assert "SetA: 2 of 4 images measured, 2 skipped: " in out
+    for name in ("bad.png", "small.png"):
+        assert name in out
+        assert name in err
+    assert "at least 20x20" in err
+    assert len(err.splitlines()) == 2
+    _, after, _ = run_json(capsys, folder)
+    assert [row["figures"] for row in after["rows"]] == [row["figures"] for row in before["rows"]]
+    assert len(after["benchmarks"][0]["skipped"]) == 2
+
+
+def test_the_least_size_it_names_is_the_least(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in (19, 20):
+        write_image(tmp_path / f"{side}.png", picture(side, side))
+    code, out, err = run(capsys, tmp_path)
+    assert code == 2
+    assert "19.png is too small" in one_line_of(err)
+    assert "1 of 2 images measured, 1 skipped" in out
+
+
+def test_a_benchmark_of_which_nothing_is_left(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "SetB" / "0.png").write_bytes(b"")
+    code, out, err = run(capsys, folder)
+    assert code == 2
+    assert "SetB: 0 of 1 images measured, 1 skipped" in out
+    assert "SetB: no image is left to measure" in err
+    assert "SetA: 2 of 2" in out
+
+
+def test_a_missing_and_an_empty_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(capsys, tmp_path / "absent")
+    assert (code, out) == (2, "")
+    assert "there is no folder" in one_line_of(err)
+    code, out, err = run(capsys, tmp_path / "empty", folder)
+    assert code == 2
+    assert "no image in" in one_line_of(err)
+    assert "SetA: 2 of 2" in out
+
+
+def test_models_that_do_not_fit_leave_the_other_rows(
+    folder: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], own_registries: None
+) -> None:
+    register_model(lambda weights=None: torch.nn.Identity(), name="enlarger_x4")
+    register_model(lambda weights=None: InvertibleRescaler(4, channels=1, blocks=0), name="grey_x4")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(checkpoint.read_bytes()[:-100])
+    save_checkpoint(create_model("iirn_x2", blocks=0), tmp_path / "x2.safetensors")
+    models = ("--model", "iirn_x5", "iirn_x8", "enlarger_x4", "grey_x4")
+    files = ("--checkpoint", broken, tmp_path / "absent", tmp_path / "x2.safetensors", checkpoint)
+    code, out, err = run(capsys, folder / "SetB", *models, *files)
+    assert code == 2
+    assert "best (x4 crdb 1+1" in out
+    says = (
+        "'iirn_x5'; did you mean",
+        "--model iirn_x8 is a model of scale 8, not 4: use --scale 8",
+        "enlarger_x4 is a Identity, which does not shrink",
+        "grey_x4 takes 1 channels",
+        "broken.safetensors is cut short",
+        "no checkpoint file",
+        "x2.safetensors is a model of scale 2, not 4: use --scale 2",
+    )
+    assert len(err.splitlines()) == len(says)
+    for line, fragment in zip(err.splitlines(), says, strict=True):
+        assert fragment in line
+
+
+def test_an_unknown_latent_is_one_line(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, folder, "--checkpoint", checkpoint, "--latent", "wavlet")
+    assert code == 2
+    assert "did you mean 'wavelet'" in one_line_of(err)
+    assert KERNEL_HALF in out
+
+
+def test_a_model_that_yields_nan_fails_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = iirn_x4(blocks=1)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    save_checkpoint(model, tmp_path / "nan.safetensors")
+    code, out, err = run(capsys, folder / "SetA", "--checkpoint", tmp_path / "nan.safetensors")
+    assert code == 2
+    assert "failed on" in one_line_of(err)
+    (row,) = [line for line in out.splitlines() if line.startswith("| nan")]
+    assert row.split("|")[2:5] == [part for part in row.split("|")[2:5] if part.strip() == "-"]
+
+
+@pytest.mark.parametrize("target", ["absent/out.json", "file/out.json", "."])
+def test_an_unwritable_json_target_still_prints_the_table(
+    target: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    code, out, err = run(capsys, folder, "--json", tmp_path / target)
+    assert code == 2
+    assert KERNEL_HALF in out
+    assert "cannot write --json" in one_line_of(err)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--scale", "1"), "at least 2"),
+        (("--scale", "four"), "invalid integer value: 'four'"),
+        (("--limit", "0"), "at least 1"),
+        (("--device", "abacus"), "cannot use 'abacus'"),
+        (("--device", "cuda:99"), "cannot use 'cuda:99'"),
+    ],
+)
+def test_a_mistake_on_the_command_line(
+    options: tuple[str, str], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main([str(folder), *options])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+# ---- known figures
+
+
+def test_set5_as_published(benchmarks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # An untrained coupling is the identity: without couplings the figures are the same, and quicker.
+    save_checkpoint(iirn_x4(blocks=0), tmp_path / "untrained.safetensors")
+    code, report, _ = run_json(
+        capsys, benchmarks / "Set5", "--checkpoint", tmp_path / "untrained.safetensors"
+    )
+    assert code == 0
+    half, sharp, untrained = (row["figures"]["Set5"] for row in report["rows"])
+    assert half["psnr_rgb"] == pytest.approx(26.70, abs=0.05)
+    assert half["psnr_y"] == pytest.approx(28.42, abs=0.05)
+    assert sharp["psnr_rgb"] == pytest.approx(26.90, abs=0.05)
+    assert untrained["psnr_rgb"] == pytest.approx(27.28, abs=0.05)
