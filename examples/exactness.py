@@ -22,7 +22,9 @@ def main() -> int:
     parser.add_argument("--float64", action="store_true", help="measure in float64 rather than float32")
     options = parser.parse_args()
     dtype = torch.float64 if options.float64 else torch.float32
-    print(f"Largest round-trip error, x4, {options.side}x{options.side}, {dtype}; in brackets over epsilon.\n")
+    print(
+        f"Largest round-trip error, x4, {options.side}x{options.side}, {dtype}; in brackets over epsilon.\n"
+    )
     print("| sub-network, couplings | " + " | ".join(f"gain {gain:g}" for gain in _GAINS) + " |")
     print("|---" * (len(_GAINS) + 1) + "|")
     for subnet in ("crdb", "dense", "rrdb"):

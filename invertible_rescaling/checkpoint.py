@@ -23,7 +23,8 @@ from invertible_rescaling.rescaler import InvertibleRescaler
 
 __all__ = ["load_checkpoint", "load_original_irn", "load_weights", "read_metadata", "save_checkpoint"]
 
-# All facts go under one key: safetensors does not keep the order of several, and equal models make equal files.
+# All facts go under one key: safetensors does not keep the order of several, and equal models are to make
+# equal files.
 _KEY = "invertible_rescaling"
 _FORMAT = 1
 _FACTS = frozenset({"format", "config", "metadata", "sha256"})
@@ -60,7 +61,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     facts = {"format": _FORMAT, "config": model.config, "metadata": dict(metadata or {})}
     try:
-        header = json.dumps(facts | {"sha256": _digest(tensors)})
+        header = json.dumps(facts | {"sha256": _digest(tensors, facts)})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"a checkpoint's configuration and metadata must be JSON: {error}") from error
     write_atomically(path, save(tensors, metadata={_KEY: header}))
@@ -185,11 +186,12 @@ def _translate_original(
             f"{path} is not of the original IRN layout: operations must count up from a Haar step at 0, "
             f"found Haar steps at {positions} and couplings at {sorted(couplings)}"
         )
-    signs = torch.tensor(_HAAR_SIGNS)
     for index, weights in haars.items():
-        if not torch.equal(weights.flatten(1).cpu().sign().long(), signs.repeat(len(weights) // 4, 1)):
+        if not _is_haar(weights):
             raise CheckpointError(f"{path}: operations.{index}.haar_weights is no Haar filter bank")
     first = next((t for n, t in renamed.items() if n.endswith(".features.convs.0.weight")), None)
+    if first is not None and first.dim() != 4:
+        raise CheckpointError(f"{path} is not of the original IRN layout: a conv1.weight is {first.dim()}-d")
     config = {
         "scale": 2 ** len(haars),
         "channels": len(haars[0]) // 4,
@@ -197,6 +199,11 @@ def _translate_original(
         "subnet": {"name": "dense"} if first is None else {"name": "dense", "growth": len(first)},
     }
     return config, renamed
+
+
+def _is_haar(weights: Tensor) -> bool:
+    signs = torch.tensor(_HAAR_SIGNS).repeat(len(weights) // 4 if weights.dim() == 4 else 0, 1)
+    return len(signs) > 0 and torch.equal(weights.flatten(1).cpu().sign().long(), signs)
 
 
 def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -216,15 +223,17 @@ def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], d
         facts = json.loads(header[_KEY])
     except (KeyError, ValueError):
         facts = None
-    if not isinstance(facts, dict) or not _FACTS <= facts.keys() or not isinstance(facts["config"], dict):
+    if not isinstance(facts, dict) or not facts.keys() >= _FACTS or not isinstance(facts["config"], dict):
         raise CheckpointError(
             f"{path} is a safetensors file but no checkpoint of this library: it carries no configuration "
             f"under {_KEY!r}; save_checkpoint writes one"
         )
     if facts["format"] != _FORMAT:
         raise CheckpointError(f"{path} has format {facts['format']!r}; this version reads format {_FORMAT}")
-    if tensors and _digest(found) != facts["sha256"]:
-        raise CheckpointError(f"{path} is damaged: its tensors do not match the digest in its header")
+    if tensors and _digest(found, facts) != facts["sha256"]:
+        raise CheckpointError(
+            f"{path} is damaged or was altered: its content does not match the digest in its header"
+        )
     return found, facts
 
 
@@ -245,8 +254,10 @@ def _fill(model: InvertibleRescaler, tensors: Mapping[str, Tensor], path: PathLi
     model.load_state_dict(dict(tensors), strict=False)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """Hash the tensors, the configuration and the metadata."""
+    described = {name: facts[name] for name in ("config", "metadata")}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())

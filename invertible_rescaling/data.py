@@ -131,7 +131,8 @@ class PatchSampler:
         seed: of all draws.
 
     Raises:
-        ConfigError: ``patch`` is not a positive multiple of ``scale``, or ``batch`` is below 1.
+        ConfigError: ``patch`` is not a positive multiple of ``scale``, ``batch`` is below 1, there are no
+            images, or only some bring an LR image.
         ShapeError: an image is smaller than a patch.
 
     Example:
@@ -149,6 +150,13 @@ class PatchSampler:
             raise ConfigError(
                 f"patches need a side that is a multiple of the scale {scale} and at least 1 a batch, "
                 f"got patch={patch} and batch={batch}"
+            )
+        if not images:
+            raise ConfigError("PatchSampler needs at least one image, got none")
+        with_lr = sum(image.lr is not None for image in images)
+        if with_lr not in (0, len(images)):
+            raise ConfigError(
+                f"either all images bring an LR image or none, got {with_lr} of {len(images)} with one"
             )
         for image in images:
             if min(image.hr.shape[-2:]) < patch:

@@ -72,6 +72,9 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     pillow, ops = _pillow("Image"), _pillow("ImageOps")
     try:
         with pillow.open(path) as image:
+            if image.format == "PNG":
+                image.verify()  # checks every chunk's checksum, which decoding alone does not
+        with pillow.open(path) as image:
             image.load()
             upright = ops.exif_transpose(image)
             array = np.array(_to_rgb(upright, pillow))
@@ -143,9 +146,17 @@ def to_uint8(image: Tensor) -> Tensor:
 
 
 def _to_rgb(image: Any, pillow: Any) -> Any:
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
+    if image.mode == "F" or image.mode == "I":
+        raise ImageError(
+            f"{image.mode!r} pixels ({'floating point' if image.mode == 'F' else '32-bit integers'}) have no "
+            "agreed range; convert the file to 8 or 16 bits"
+        )
+    if image.mode.startswith("I;16"):  # 16 bits of grey, which Pillow's own conversion would clip
         grey = np.asarray(image).astype(np.float64)
-        return pillow.fromarray(np.clip(np.rint(grey / 257), 0, 255).astype(np.uint8)).convert("RGB")
+        transparent = image.info.get("transparency")
+        if transparent is not None:
+            grey = np.where(grey == transparent, 65535.0, grey)
+        return pillow.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
         white = pillow.new("RGBA", colour.size, (255, 255, 255, 255))

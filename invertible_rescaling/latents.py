@@ -88,7 +88,8 @@ class ZeroLatent(Latent):
     """
 
     def forward(self, lr: Tensor) -> Tensor:
-        return lr.new_zeros(self._shape(lr))
+        shape = self._shape(lr)
+        return lr.new_zeros(shape)
 
 
 class GaussianLatent(Latent):

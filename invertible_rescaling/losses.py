@@ -56,7 +56,8 @@ class RescalingLoss(nn.Module):
         self, reconstruction: float = 1.0, guide: float = 1.0, latent: float = 1.0, epsilon: float = 1e-3
     ) -> None:
         super().__init__()
-        if min(reconstruction, guide, latent) < 0 or epsilon <= 0:
+        # Written so that NaN fails it too.
+        if not (reconstruction >= 0 and guide >= 0 and latent >= 0 and epsilon > 0):
             raise ConfigError(
                 "RescalingLoss needs weights of at least 0 and epsilon above 0, got "
                 f"{reconstruction=}, {guide=}, {latent=}, {epsilon=}"

@@ -200,7 +200,8 @@ class InvertibleRescaler(nn.Module):
         small = tuple(lr.shape[-2:])
         if size is None:
             return small[0] * self.scale, small[1] * self.scale
-        if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        pair = isinstance(size, tuple | list) and len(size) == 2
+        if not pair or not all(isinstance(side, int) and side >= 1 for side in size):
             raise ShapeError(f"size must be two positive integers (H, W), got {size!r}")
         expected = tuple(-(-side // self.scale) for side in size)
         if small != expected:
@@ -217,6 +218,8 @@ class InvertibleRescaler(nn.Module):
         check_state(lr, self.channels, "the LR image of a rescaler")
         self._check_dtype(lr)
         check_state(z, self.latent_channels, "the latent of a rescaler")
+        if z.dtype != lr.dtype:
+            raise DtypeError(f"LR and z must have one dtype, got {lr.dtype} and {z.dtype}; convert one")
         if z.shape[0] != lr.shape[0] or z.shape[2:] != lr.shape[2:]:
             raise ShapeError(
                 f"LR {tuple(lr.shape)} and z {tuple(z.shape)} must have the same batch, height and width"
@@ -271,6 +274,8 @@ def _check_count(name: str, value: int, least: int) -> int:
 
 
 def _blocks_per_stage(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    if not isinstance(blocks, int | Sequence) or isinstance(blocks, str):
+        raise ConfigError(f"blocks must be an integer or one for each of {levels} stages, got {blocks!r}")
     counts = (blocks,) * levels if isinstance(blocks, int) else tuple(blocks)
     if len(counts) != levels:
         raise ConfigError(f"blocks needs one number for each of {levels} stages, got {blocks!r}")

@@ -144,11 +144,10 @@ class CRDB(nn.Module):
 class RRDB(nn.Module):
     """ESRGAN's residual-in-residual dense block: ``x + 0.2 * body(x)`` of three residual dense blocks.
 
-    Where the channels out differ from those in, a 3x3 convolution of zeros projects the result, itself
-    scaled by 0.2: unscaled, the skip connection would give couplings of it several times the gain of
-    the other sub-networks, and sixteen of them no exact inverse in float32. Where the channels are
-    equal there is no projection, as in ESRGAN: the block then starts near the identity rather than at
-    zero, and does not make an identity coupling.
+    ``RRDB(64)`` is ESRGAN's own block, with as many channels out as in. Given ``out_channels``, as couplings
+    give it, a 3x3 convolution of zeros projects the result, itself scaled by 0.2: unscaled, or without the
+    projection where both numbers are equal, the skip connection would give couplings several times the
+    gain of the other sub-networks, and sixteen of them no exact inverse in float32.
 
     References:
         Wang et al. 2018, *ESRGAN*, section 3.1, Fig. 4.
@@ -157,7 +156,7 @@ class RRDB(nn.Module):
         ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
 
     Args:
-        in_channels, out_channels: channels in and out; ``out_channels`` defaults to ``in_channels``.
+        in_channels, out_channels: channels in and out; without ``out_channels`` there is no projection.
         growth: filters of each hidden convolution.
 
     Example:
@@ -169,11 +168,12 @@ class RRDB(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int | None = None, growth: int = 32) -> None:
         super().__init__()
-        out_channels = in_channels if out_channels is None else out_channels
-        _check_positive("RRDB", in_channels=in_channels, out_channels=out_channels, growth=growth)
+        _check_positive("RRDB", in_channels=in_channels, growth=growth)
         self.blocks = nn.ModuleList(DenseBlock(in_channels, in_channels, growth) for _ in range(3))
-        same = in_channels == out_channels
-        self.projection = None if same else _zero_conv(in_channels, out_channels)
+        self.projection: nn.Conv2d | None = None
+        if out_channels is not None:
+            _check_positive("RRDB", out_channels=out_channels)
+            self.projection = _zero_conv(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         body = x

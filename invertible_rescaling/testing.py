@@ -7,7 +7,7 @@ values first, with :func:`randomize` or by training.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ _ROUND_TRIP_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 _LOG_DET_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 Tensors = tuple[Tensor, ...]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class InvertibilityReport:
     tolerance: float
 
 
-def randomize(module: nn.Module, gain: float = 0.5, seed: int = 0) -> nn.Module:
+def randomize(module: Module, gain: float = 0.5, seed: int = 0) -> Module:
     """Fill every parameter, in place, with reproducible non-zero values; return the module.
 
     Weights of two or more dimensions become normal with standard deviation ``gain / sqrt(fan_in)``, all
@@ -199,7 +200,10 @@ def _check_log_det_form(name: str, module: Any, inputs: Tensors, expected: Tenso
     method = getattr(module, name, None)
     if method is None:
         return
+    before = [t.clone() for t in inputs]
     out, log_det = method(*inputs)
+    if not all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True)):
+        raise InvertibilityError(f"{name} modified its input")
     if not all(torch.equal(a, b) for a, b in zip(_as_tuple(out), expected, strict=True)):
         raise InvertibilityError(f"{name} returns another tensor than the direction without the log-det")
     batch = (inputs[0].shape[0],)
@@ -216,5 +220,5 @@ def _slogdet(function: Callable[..., Any], inputs: Tensors) -> float:
         return torch.cat([t.flatten() for t in _as_tuple(function(*parts))])
 
     joined = torch.cat([t.flatten() for t in inputs])
-    jacobian = torch.func.jacrev(flat)(joined)
+    jacobian = torch.func.jacrev(flat)(joined).detach()
     return float(torch.linalg.slogdet(jacobian.double())[1])

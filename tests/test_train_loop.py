@@ -197,7 +197,6 @@ def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
         (["--blocks", "1", "1"], "one number for each of 1 stages"),
         (["--data", "missing"], "no folder at 'missing'"),
         (["--val", "missing"], "no folder at 'missing'"),
-        (["--precision", "fp16"], "fp16"),
     ],
 )
 def test_bad_options_give_one_line_and_exit_code_2(train, tmp_path, capsys, arguments, message):

@@ -102,7 +102,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     d = Options()
     parser = argparse.ArgumentParser(
         prog="train_div2k.py",
-        description="Train an invertible rescaler on a folder of images; the same command goes on with a run.",
+        description="Train an invertible rescaler on any folder of images; the same command resumes a run.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument_group("data").add_argument
