@@ -97,7 +97,7 @@ def ssim(image: Tensor, reference: Tensor, *, space: Space = "rgb", border: int 
     covariance = _blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
     structure = (2 * covariance + _C2) / (var_x + var_y + _C2)
-    return (luminance * structure).view(batch, -1).mean(dim=1)
+    return (luminance * structure).reshape(batch, -1).mean(dim=1)
 
 
 def _prepare(image: Tensor, reference: Tensor, space: str, border: int, least: int) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def _prepare(image: Tensor, reference: Tensor, space: str, border: int, least: i
         )
     pair = []
     for x in (image, reference):
-        x = x.detach()[..., border : x.shape[2] - border, border : x.shape[3] - border].double()
+        x = x.detach()[..., border : x.shape[2] - border, border : x.shape[3] - border].double().contiguous()
         pair.append(luma(x) if space == "y" else x)
     return pair[0], pair[1]
 

@@ -131,3 +131,11 @@ def test_ssim_needs_room_for_its_window() -> None:
     assert ssim(uniform(1, 3, 11, 11), uniform(1, 3, 11, 11)).shape == (1,)
     with pytest.raises(ShapeError, match="smaller than 11x11"):
         ssim(uniform(1, 3, 10, 30), uniform(1, 3, 10, 30))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_the_memory_format_does_not_matter(metric) -> None:
+    x, y = torch.rand(2, 3, 20, 24), torch.rand(2, 3, 20, 24)
+    other = [t.contiguous(memory_format=torch.channels_last) for t in (x, y)]
+    assert torch.equal(metric(x, y, border=2), metric(*other, border=2))
+    assert torch.equal(metric(x, y), metric(x.transpose(2, 3).contiguous().transpose(2, 3), y))
