@@ -1,0 +1,42 @@
+"""What the README shows runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from invertible_rescaling import iirn_x4, save_checkpoint
+from invertible_rescaling.images import read_image
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_two_commands_set_up_and_run_the_demo_and_the_tests() -> None:
+    commands = re.findall(r"^python3 -m venv .*$", README, flags=re.MULTILINE)
+    assert [command.split(" && ")[-1] for command in commands] == [
+        "python examples/train_div2k.py --demo",
+        "pytest",
+    ]
+    assert all("-c constraints.txt" in command for command in commands)
+
+
+def test_pictures_of_the_readme_are_there() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert pictures
+    assert all((Path(__file__).parents[1] / picture).is_file() for picture in pictures)
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_every_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/demo").mkdir(parents=True)
+    save_checkpoint(iirn_x4(blocks=1), "runs/demo/best.safetensors")
+    pixels = torch.randint(256, (30, 41, 3), dtype=torch.uint8).numpy()
+    Image.fromarray(pixels).save("photo.jpg")
+    exec(compile(code, "README.md", "exec"), {})
+    if "restored.png" in code:
+        assert read_image("restored.png").shape == (3, 30, 41)
+        assert read_image("small.png").shape == (3, 8, 11)
