@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_options(argv)
     try:
         run(options)
+    except KeyboardInterrupt:
+        print("interrupted before training began", file=sys.stderr)
+        return 130
     except (RescalingError, OSError) as error:
         rank = os.environ.get("RANK", "0")
         print(f"error{'' if rank == '0' else f' (process {rank})'}: {error}", file=sys.stderr)
@@ -78,7 +81,8 @@ def run(options: Options) -> None:
     if trainer.run(started=_STARTED):
         say(f"done: {options.steps} steps; best and last weights are in {str(options.out)!r}")
     else:
-        say(f"stopped after step {trainer.step} of {options.steps}; the same command goes on from there")
+        then = "a demo starts anew each time" if options.demo else "the same command goes on from there"
+        say(f"stopped after step {trainer.step} of {options.steps}; {then}")
     if options.demo and accelerator.is_main_process:
         finish_demo(trainer.averaged_model, val[0], options.out / "demo.png", say)
     accelerator.end_training()
@@ -93,6 +97,8 @@ def build_model(options: Options) -> InvertibleRescaler:
         raise OptionError(f"--model {options.model} cannot be made: {error}") from error
     if not isinstance(model, InvertibleRescaler):
         raise OptionError(f"--model {options.model} is a {type(model).__name__}, not an InvertibleRescaler")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise OptionError(f"--model {options.model} has nothing to train; give it --blocks of at least 1")
     return model
 
 

@@ -117,6 +117,8 @@ class InvertibleSequential(InvertibleModule):
         return len(self.layers)
 
     def __getitem__(self, index: int) -> InvertibleModule:
+        if not isinstance(index, int):
+            raise ConfigError(f"InvertibleSequential is indexed by integers, got {index!r}")
         layer = self.layers[index]
         if not isinstance(layer, InvertibleModule):
             raise ConfigError(f"layer {index} was replaced by a {type(layer).__name__}, which has no inverse")

@@ -46,7 +46,7 @@ def save_checkpoint(
 
     Raises:
         ConfigError: the sub-network or latent has no registered name.
-        CheckpointError: ``metadata`` is not JSON-able.
+        CheckpointError: ``metadata`` is not JSON-able, or ``model`` is no rescaler.
         OSError: the file cannot be written.
 
     Example:
@@ -58,6 +58,8 @@ def save_checkpoint(
         ...     load_checkpoint(path).blocks
         (1, 1)
     """
+    if not isinstance(model, InvertibleRescaler):
+        raise CheckpointError(f"save_checkpoint takes an InvertibleRescaler, got {type(model).__name__}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     facts = {"format": _FORMAT, "config": model.config, "metadata": dict(metadata or {})}
     try:
@@ -94,7 +96,9 @@ def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescale
 
 
 def load_weights(model: InvertibleRescaler, path: PathLike, *, strict: bool = True) -> None:
-    """Fill an existing model from a checkpoint of the same structure; the latent may differ.
+    """Fill an existing model from a checkpoint of the same structure.
+
+    The latent may differ where neither has parameters, as none of the library's own has.
 
     Raises:
         CheckpointError: as for :func:`load_checkpoint`, or the file's model has another scale, number of
@@ -147,7 +151,10 @@ def load_original_irn(path: PathLike, *, latent: Any = "gaussian") -> Invertible
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own, pickle's, zipfile's and plain RuntimeErrors here
-        raise CheckpointError(f"{path} cannot be read as a state_dict: {_first_line(error)}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a state_dict: {_first_line(error)}; this reads the original IRN "
+            "authors' .pth files, load_checkpoint those of this library"
+        ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} does not hold a state_dict (a mapping of names to tensors)")
     tensors = {str(key).removeprefix("module."): value for key, value in state.items()}

@@ -31,6 +31,14 @@ class _Coupling(InvertibleModule):
         self.channels = channels
         self.split = split
 
+    def _make(self, subnet: SubnetFactory, in_channels: int, out_channels: int) -> nn.Module:
+        if not callable(subnet):
+            raise ConfigError(
+                f"{type(self).__name__} takes a factory subnet(in_channels, out_channels) -> Module, such as "
+                f"CRDB, got {subnet!r}; InvertibleRescaler takes names"
+            )
+        return subnet(in_channels, out_channels)
+
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         check_state(x, self.channels, type(self).__name__)
         return x[:, : self.split], x[:, self.split :]
@@ -88,9 +96,9 @@ class AffineCoupling(_Coupling):
         if isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp < math.inf:
             raise ConfigError(f"AffineCoupling needs a finite clamp above 0, got {clamp!r}")
         self.clamp = float(clamp)
-        self.phi = subnet(channels - split, split)
-        self.rho = subnet(split, channels - split)
-        self.eta = subnet(split, channels - split)
+        self.phi = self._make(subnet, channels - split, split)
+        self.rho = self._make(subnet, split, channels - split)
+        self.eta = self._make(subnet, split, channels - split)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._transform(x)[0]
@@ -157,8 +165,8 @@ class AdditiveCoupling(_Coupling):
 
     def __init__(self, channels: int, split: int, subnet: SubnetFactory) -> None:
         super().__init__(channels, split)
-        self.phi = subnet(channels - split, split)
-        self.eta = subnet(split, channels - split)
+        self.phi = self._make(subnet, channels - split, split)
+        self.eta = self._make(subnet, split, channels - split)
 
     def forward(self, x: Tensor) -> Tensor:
         x1, x2 = self._halves(x)

@@ -106,6 +106,9 @@ def _prepare(image: Tensor, reference: Tensor, space: str, border: int, least: i
         raise ConfigError(f"space must be 'rgb' or 'y', got {space!r}")
     if not isinstance(border, int) or border < 0:
         raise ConfigError(f"border must be an integer of at least 0, got {border!r}")
+    if not isinstance(image, Tensor) or not isinstance(reference, Tensor):
+        kinds = f"{type(image).__name__} and {type(reference).__name__}"
+        raise DtypeError(f"metrics compare two torch.Tensor of shape (B, C, H, W), got {kinds}")
     if image.dim() != 4 or image.shape != reference.shape:
         raise ShapeError(
             f"two images of one shape (B, C, H, W) are compared, got {tuple(image.shape)} "

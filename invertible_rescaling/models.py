@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from invertible_rescaling.checkpoint import load_weights
+from invertible_rescaling.errors import CheckpointError, ConfigError
 from invertible_rescaling.registry import register_model
 from invertible_rescaling.rescaler import InvertibleRescaler
 
@@ -19,8 +20,17 @@ Weights = str | Path | None
 
 
 def _build(weights: Weights, overrides: dict[str, Any], **defaults: Any) -> InvertibleRescaler:
+    if "scale" in overrides:
+        raise ConfigError(
+            f"the scale of a named model is fixed, got scale={overrides['scale']!r}; name another"
+        )
     model = InvertibleRescaler(**(defaults | overrides))
     if weights is not None:
+        if not isinstance(weights, str | Path) or not Path(weights).is_file():
+            raise CheckpointError(
+                f"weights takes None or the path of a checkpoint, got {weights!r}, where there is no file; "
+                "this version ships no pretrained weights"
+            )
         load_weights(model, weights)
     return model
 

@@ -1,7 +1,6 @@
 """The invertible rescaler: Haar steps and couplings between an HR image and (LR, z)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from invertible_rescaling.base import InvertibleModule, InvertibleSequential, ch
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError, ValueRangeError
 from invertible_rescaling.functional import quantize
-from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
+from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
+from invertible_rescaling.specs import named, resolve_latent, resolve_subnet
 from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
 from invertible_rescaling.transforms import HaarDownsampling
 
@@ -88,8 +88,8 @@ class InvertibleRescaler(nn.Module):
         self.levels = self.scale.bit_length() - 1
         self.blocks = _blocks_per_stage(blocks, self.levels)
         self.clamp = clamp
-        make_subnet, self._subnet_spec = _resolve_subnet(subnet)
-        self.latent, self._latent_spec = _resolve_latent(latent, self.scale)
+        make_subnet, self._subnet_spec = resolve_subnet(subnet)
+        self.latent, self._latent_spec = resolve_latent(latent, self.scale)
         layers: list[InvertibleModule] = []
         width = self.channels
         for count in self.blocks:
@@ -114,8 +114,8 @@ class InvertibleRescaler(nn.Module):
             "scale": self.scale,
             "channels": self.channels,
             "blocks": list(self.blocks),
-            "subnet": _named("subnet", self._subnet_spec),
-            "latent": _named("latent", self._latent_spec),
+            "subnet": named("subnet", self._subnet_spec),
+            "latent": named("latent", self._latent_spec),
             "clamp": self.clamp,
         }
 
@@ -149,7 +149,8 @@ class InvertibleRescaler(nn.Module):
             bits: depth LR is rounded to.
 
         Returns:
-            ``(B, C, ceil(H/scale), ceil(W/scale))`` in [0, 1], every value exactly ``k / 255``.
+            ``(B, C, ceil(H/scale), ceil(W/scale))`` in [0, 1], every value exactly
+            ``k / (2**bits - 1)``.
 
         Raises:
             ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1].
@@ -280,52 +281,3 @@ def _blocks_per_stage(blocks: int | Sequence[int], levels: int) -> tuple[int, ..
     if len(counts) != levels:
         raise ConfigError(f"blocks needs one number for each of {levels} stages, got {blocks!r}")
     return tuple(_check_count("blocks", count, least=0) for count in counts)
-
-
-def _resolve_subnet(subnet: Any) -> tuple[SubnetFactory, dict[str, Any] | str]:
-    """Return the factory and what a checkpoint would write for it (a message where it cannot)."""
-    if isinstance(subnet, str):
-        subnet = {"name": subnet}
-    if isinstance(subnet, Mapping):
-        factory, options = _look_up(registry.subnets, subnet)
-        return (partial(factory, **options) if options else factory), {"name": subnet["name"], **options}
-    if not callable(subnet) or isinstance(subnet, nn.Module):
-        raise ConfigError(
-            "subnet must be a name, a dictionary or a factory (in_channels, out_channels) -> Module, "
-            f"got {subnet!r}"
-        )
-    plain = subnet.func if isinstance(subnet, partial) and not subnet.args else subnet
-    options = subnet.keywords if isinstance(subnet, partial) and not subnet.args else {}
-    name = registry.subnets.name_of(plain)
-    return subnet, {"name": name, **options} if name else f"{subnet!r} (register_subnet gives it a name)"
-
-
-def _resolve_latent(latent: Any, scale: int) -> tuple[nn.Module, dict[str, Any] | str]:
-    """Return the latent, bound to the scale, and what a checkpoint would write for it."""
-    if isinstance(latent, str):
-        latent = {"name": latent}
-    if isinstance(latent, Mapping):
-        factory, options = _look_up(registry.latents, latent)
-        return factory(scale=scale, **options), {"name": latent["name"], **options}
-    if not isinstance(latent, nn.Module):
-        raise ConfigError(
-            f"latent must be a name, a dictionary or a module that maps LR to z, got {latent!r}"
-        )
-    options = {}
-    if isinstance(latent, Latent):
-        latent.bind(scale)
-        options = latent.options
-    name = registry.latents.name_of(type(latent))
-    return latent, {"name": name, **options} if name else f"{latent!r} (register_latent gives it a name)"
-
-
-def _look_up(table: Any, spec: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    if "name" not in spec:
-        raise ConfigError(f"a {table.kind} given as a dictionary needs a 'name', got {dict(spec)!r}")
-    return table[spec["name"]], {key: value for key, value in spec.items() if key != "name"}
-
-
-def _named(what: str, spec: dict[str, Any] | str) -> dict[str, Any]:
-    if isinstance(spec, str):
-        raise ConfigError(f"the {what} has no registered name that a configuration could store: {spec}")
-    return dict(spec)

@@ -21,6 +21,7 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+torch.set_warn_always(True)  # warnings are errors here; by default torch gives each once a process
 torch.set_num_threads(1)  # tensors here are tiny, and pytest-xdist runs one process per core already
 
 

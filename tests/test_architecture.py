@@ -19,7 +19,7 @@ NAMES = Path(__file__).with_name("public_names.txt")
 FLOORS = (
     ("errors", "files"),
     ("base", "subnets", "functional", "registry", "metrics", "images", "data"),
-    ("couplings", "transforms", "latents", "reversible", "testing", "comparison"),
+    ("couplings", "transforms", "latents", "specs", "reversible", "testing", "comparison"),
     ("rescaler",),
     ("checkpoint", "losses", "tiling"),
     ("models", "weights"),

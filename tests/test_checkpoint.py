@@ -19,7 +19,6 @@ from invertible_rescaling import (
     InvertibleRescaler,
     Latent,
     iirn_x4,
-    irn_x4,
     load_checkpoint,
     load_original_irn,
     save_checkpoint,
@@ -367,8 +366,11 @@ def test_the_import_computes_what_the_original_network_does(shared_fixtures) -> 
     assert largest_difference(model.upscale(lr), expected["sr_zero_latent"].clamp(0, 1)) <= IMPORTED
 
 
+IRN = {"scale": 4, "blocks": (1, 2), "subnet": {"name": "dense", "growth": 4}, "latent": "gaussian"}
+
+
 def _irn(**options) -> InvertibleRescaler:
-    return randomize(irn_x4(**{"blocks": (1, 2), "subnet": {"name": "dense", "growth": 4}, **options}))
+    return randomize(InvertibleRescaler(**(IRN | options)))
 
 
 def _official(model: InvertibleRescaler) -> dict[str, torch.Tensor]:

@@ -112,7 +112,7 @@ def test_another_models_weights_are_refused(tmp_path, make, overrides, message: 
 
 
 def test_missing_weights_are_named(tmp_path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no checkpoint file.*nothing.safetensors"):
+    with pytest.raises(CheckpointError, match=r"nothing.safetensors.*there is no file"):
         iirn_x4(weights=tmp_path / "nothing.safetensors")
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_training_changes_the_weights_and_lowers_the_loss(train, tmp_path):
 
 
 def stop_after(monkeypatch, step):
-    monkeypatch.setattr(Trainer, "_must_stop", lambda self, started, longest: self.step >= step)
+    monkeypatch.setattr(Trainer, "_must_stop", lambda self, started: self.step >= step)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +108,77 @@ def test_the_log_drops_steps_that_are_made_again(train, tmp_path, monkeypatch):
 def test_a_time_limit_saves_and_stops(train, tmp_path, capsys):
     assert train("--time-limit", "1") == 0
     assert "stopped after step" in capsys.readouterr().out
-    assert not (tmp_path / "out" / "last.safetensors").exists()
     assert train() == 0
-    assert "going on after step 1" in capsys.readouterr().out
+    assert "going on after step 0" in capsys.readouterr().out
+    assert sorted(losses(tmp_path / "out")) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_slice_ends_with_its_weights_and_their_figures(train, val, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 3)
+    assert train("--val", val, "--time-limit", "1h") == 0
+    metadata = read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]
+    assert metadata["step"] == metadata["val"]["step"] == 3
+
+
+def test_time_for_a_due_validation_is_reserved(train, val, monkeypatch, capsys):
+    plain = Trainer._averages
+
+    def slow(self, rescale, tag):
+        self._seconds["validation"] = 3600.0
+        return plain(self, rescale, tag)
+
+    monkeypatch.setattr(Trainer, "_averages", slow)
+    assert train("--val", val, "--time-limit", "30m") == 0
+    assert "stopped after step 3 of 6" in capsys.readouterr().out  # the validation of step 4 would not fit
+
+
+def test_a_crash_while_the_last_weights_are_written_is_made_good(train, val, tmp_path, monkeypatch):
+    plain = Trainer.validate
+
+    def crash(self, **kwargs):
+        if self.step == 6:
+            raise OSError("power cut")
+        plain(self, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", crash)
+        assert train("--val", val) == 2
+    assert train("--val", val) == 0
+    assert read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["step"] == 6
+
+
+def test_weights_without_a_state_are_not_overwritten(train, tmp_path, capsys):
+    assert train() == 0
+    shutil.rmtree(tmp_path / "out" / "state")
+    before = (tmp_path / "out" / "last.safetensors").read_bytes()
+    for resume in ("auto", "never"):
+        assert train("--resume", resume) == 2
+        assert "no state to go on from" in capsys.readouterr().err
+    assert (tmp_path / "out" / "last.safetensors").read_bytes() == before
+
+
+def test_other_training_images_are_another_run(train, data, capsys):
+    assert train() == 0
+    (data / "0000.png").unlink()
+    assert train() == 2
+    assert "other options or images" in capsys.readouterr().err
+
+
+def test_other_validation_images_start_the_best_figure_anew(train, val, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        assert train("--val", val) == 0
+    assert train("--val", pictures(tmp_path / "other", 1, seed=9)) == 0
+    assert "the best figure starts anew" in capsys.readouterr().out
+    entries = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert sum("bicubic" in entry for entry in entries) == 2
+
+
+def test_the_demo_refuses_what_it_would_ignore(tmp_path, capsys):
+    assert train_div2k.main(["--demo", "--steps", "5", "--lr", "1e-4", "--out", str(tmp_path / "demo")]) == 2
+    assert "leave out --steps, --lr" in capsys.readouterr().err.replace("--batch-size, ", "")
+    assert train_div2k.main(["--demo", "--demo-minutes", "nan", "--out", str(tmp_path / "demo")]) == 2
+    assert "--demo-minutes" in capsys.readouterr().err
 
 
 def test_a_finished_run_has_nothing_left_to_do(train, val, tmp_path):
@@ -194,6 +263,9 @@ def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
         (["--patch", "64"], "smaller than a patch"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
         (["--latent", "wavelets"], "'wavelet'"),
+        (["--blocks", "0"], "nothing to train"),
+        (["--seed", str(10**20)], "--seed"),
+        (["--lr", "inf"], "--lr"),
         (["--blocks", "1", "1"], "one number for each of 1 stages"),
         (["--data", "missing"], "no folder at 'missing'"),
         (["--val", "missing"], "no folder at 'missing'"),

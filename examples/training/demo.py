@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,15 +18,39 @@ from invertible_rescaling import InvertibleRescaler, RescalingLoss, psnr
 from invertible_rescaling.data import ImagePair, PatchSampler
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, to_uint8
-from training.options import Options
+from training.options import OptionError, Options
 from training.validation import ValidationImage
 
+_CHOSEN: tuple[str, ...] = (
+    "data",
+    "val",
+    "download",
+    "steps",
+    "batch_size",
+    "patch",
+    "lr",
+    "ema",
+    "warmup",
+    "resume",
+)
+_CHOSEN += ("log_every", "validate_every", "save_every", "schedule", "loss_weights")
 _CROP, _ZOOM, _MARGIN, _CAPTION = 112, 4, 12, 40
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
 
 def demo_options(options: Options) -> Options:
-    """Short patches and a small model, in a folder of its own that no earlier run is in."""
+    """Short patches and a small model, in a folder of its own that no earlier run is in.
+
+    Raises:
+        OptionError: an option that the demo chooses itself was given, or there are several processes.
+    """
+    plain = Options()
+    given = [name for name in _CHOSEN if getattr(options, name) != getattr(plain, name)]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise OptionError(f"--demo chooses its data and recipe itself; leave out {flags}, or --demo")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise OptionError("--demo runs in one process; start it without accelerate launch or torchrun")
     out = options.out if options.out != Options().out else Path("runs/demo")
     numbered = (out if n == 1 else out.with_name(f"{out.name}-{n}") for n in range(1, 10_000))
     free = next(folder for folder in numbered if not folder.exists())

@@ -1,5 +1,6 @@
 """The training loop: one object that holds a run, steps it, and can be stopped and resumed anywhere."""
 
+import hashlib
 import json
 import math
 import time
@@ -21,7 +22,7 @@ from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import from_uint8
 from training.options import OptionError, Options
 from training.state import load_newest_state, save_state
-from training.validation import ValidationImage, measure, with_bicubic, with_model
+from training.validation import METRICS, ValidationImage, measure, with_bicubic, with_model
 
 TERMS = ("total", "reconstruction", "guide", "latent")
 
@@ -110,7 +111,8 @@ class Trainer:
         self.stop_requested = False
         self.writer: SummaryWriter | None = None
         self._bicubic: dict[str, float] | None = None
-        self._unsaved_since = 0
+        self._saved_at = -1
+        self._seconds = {"step": 0.0, "save": 0.0, "validation": 0.0}
 
     # ---------------------------------------------------------------- running
 
@@ -125,6 +127,12 @@ class Trainer:
             return True
         if main:
             self.writer = SummaryWriter(str(options.out / "tensorboard"), purge_step=self.step or None)
+        if self.step == 0 and not self.metrics:
+            self._save_state()  # before any weights: what is in the folder can be gone on with at any moment
+            if self.val:
+                self.validate()
+        elif self.val and self._bicubic is None:
+            self._measure_bicubic()
         bar = tqdm(
             total=options.steps,
             initial=self.step,
@@ -132,29 +140,24 @@ class Trainer:
             disable=options.quiet or not main,
             leave=False,
         )
-        if self.step == 0 and self.val:
-            self._measure_bicubic()
-            self.validate()
-        longest = 0.0
-        while self.step < options.steps:
+        while self.step < options.steps and not self._must_stop(started):
             before = time.monotonic()
             terms, norm = self._train_one()
             bar.update()
             if self.step % options.log_every == 0 or self.step == options.steps:
                 self._record(terms, norm, bar)
-            if self.step % options.validate_every == 0 and self.step < options.steps:
+            self._seconds["step"] = max(self._seconds["step"], time.monotonic() - before)
+            if self.step % options.validate_every == 0 or self.step == options.steps:
                 self.validate()
             elif self.step % options.save_every == 0:
                 self.save()
-            longest = max(longest, time.monotonic() - before)
-            if self._must_stop(started, longest) and self.step < options.steps:
-                break
         bar.close()
         finished = self.step >= options.steps
-        if finished:
-            self.validate()
-        elif self._unsaved_since < self.step:
-            self.save()
+        if not finished and self._saved_at < self.step:
+            if self._reserves_validation and not self.stop_requested:
+                self.validate(keep_best=False)
+            else:
+                self.save()
         if self.writer is not None:
             self.writer.close()
         return finished
@@ -193,13 +196,25 @@ class Trainer:
         if self.skipped_in_a_row >= self.options.max_skipped_steps:
             raise TrainingError(
                 f"{self.skipped_in_a_row} steps in a row without a finite gradient, the last is {self.step}; "
-                f"the state before them is in {str(self.options.out / 'state')!r}; use a lower --lr"
+                f"start anew with --weights {self.options.out / 'last.safetensors'}, a lower --lr and "
+                "another --out"
             )
 
-    def _must_stop(self, started: float, longest: float) -> bool:
-        """Whether another step, a save and some room to spare would outrun the limit; all agree."""
+    @property
+    def _reserves_validation(self) -> bool:
+        """Whether a slice is to end with a validation: where that costs little of the time limit."""
         limit = self.options.time_limit
-        late = limit is not None and time.monotonic() - started + 2 * longest + 2.0 > limit
+        return bool(self.val) and limit is not None and self._seconds["validation"] < limit / 5
+
+    def _must_stop(self, started: float) -> bool:
+        """Whether another step, and what follows it, would outrun the time limit; all processes agree."""
+        options = self.options
+        after = self.step + 1
+        due = after % options.validate_every == 0 or after == options.steps
+        needed = 1.5 * self._seconds["step"] + self._seconds["save"] + 2.0
+        if due or self._reserves_validation:
+            needed += 1.2 * self._seconds["validation"]
+        late = options.time_limit is not None and time.monotonic() - started + needed > options.time_limit
         stop = late or self.stop_requested
         if self.accelerator.num_processes == 1:
             return stop
@@ -216,26 +231,30 @@ class Trainer:
             raise TypeError(f"the averaged model is a {type(module).__name__}")
         return module
 
-    def validate(self) -> None:
-        """Measure the averaged model, write ``last`` and, where it is the best so far, ``best``; save."""
+    def validate(self, *, keep_best: bool = True) -> None:
+        """Measure the averaged model; write ``last`` and, where it is the best so far, ``best``; save.
+
+        With ``keep_best=False`` the figures are only reported, so that a validation at the end of a slice
+        leaves the run what it would have been without the cut.
+        """
+        started = time.monotonic()
+        better = False
         if self.val:
-            model = self.averaged_model.eval()
-            self.metrics = self._averages(with_model(model), "val")
-            bicubic = self._bicubic["psnr_rgb"] if self._bicubic else math.nan
+            if self._bicubic is None:
+                self._measure_bicubic()
+            self.metrics = self._averages(with_model(self.averaged_model.eval()), "val") | {"step": self.step}
+            bicubic = math.nan if self._bicubic is None else self._bicubic["psnr_rgb"]
             self.say(
                 f"step {self.step}: val PSNR {self.metrics['psnr_rgb']:.2f} dB RGB (bicubic {bicubic:.2f}), "
                 f"{self.metrics['psnr_y']:.2f} dB Y, SSIM {self.metrics['ssim_rgb']:.4f}; "
                 f"LR against bicubic {self.metrics['lr_psnr_rgb']:.2f} dB"
             )
             self._append({"step": self.step, "val": self.metrics})
-        better = bool(self.val) and self.metrics["psnr_rgb"] > self.best
+            better = keep_best and self.metrics["psnr_rgb"] > self.best
         if better:
             self.best = self.metrics["psnr_rgb"]
-        if self.accelerator.is_main_process:
-            for name in ("last", "best") if better else ("last",):
-                save_checkpoint(
-                    self.averaged_model, self.options.out / f"{name}.safetensors", metadata=self._facts()
-                )
+            self._write_weights("best")
+        self._seconds["validation"] = max(self._seconds["validation"], time.monotonic() - started)
         self.save()
 
     def _measure_bicubic(self) -> None:
@@ -247,14 +266,11 @@ class Trainer:
         acc = self.accelerator
         mine = self.val[acc.process_index :: acc.num_processes]
         sums, pictures = measure(mine, acc.device, rescale)
-        names = sorted(sums) if sums else []
+        names = [prefix + name for prefix in ("", "lr_") for name in METRICS]
+        totals = torch.tensor([sums.get(name, 0.0) for name in names], dtype=torch.float64)
         if acc.num_processes > 1:
-            if len(self.val) < acc.num_processes:
-                raise OptionError(f"{acc.num_processes} processes need as many validation images")
-            totals = acc.reduce(torch.tensor([sums[n] for n in names], device=acc.device), "sum").tolist()
-        else:
-            totals = [sums[n] for n in names]
-        averages = {name: total / len(self.val) for name, total in zip(names, totals, strict=True)}
+            totals = acc.reduce(totals.to(acc.device), "sum").cpu()
+        averages = {name: float(total) / len(self.val) for name, total in zip(names, totals, strict=True)}
         if self.writer is not None:
             for name, value in averages.items():
                 self.writer.add_scalar(f"{tag}/{name}", value, self.step)
@@ -287,8 +303,19 @@ class Trainer:
         facts = {"step": self.step, "options": self.options.fixed, "images": len(self.sampler.images)}
         return facts | ({"val": self.metrics} if self.metrics else {})
 
+    def _write_weights(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            path = self.options.out / f"{name}.safetensors"
+            save_checkpoint(self.averaged_model, path, metadata=self._facts())
+
     def save(self) -> None:
-        """Write the whole state of the run."""
+        """Write ``last``, then the whole state of the run."""
+        started = time.monotonic()
+        self._write_weights("last")
+        self._save_state()
+        self._seconds["save"] = max(self._seconds["save"], time.monotonic() - started)
+
+    def _save_state(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
@@ -297,38 +324,62 @@ class Trainer:
                 tensors |= {f"adam.{index}.{name}": t for name, t in moments.items()}
             scaler = self.accelerator.scaler
             facts = {
-                "options": self.options.fixed,
-                "config": self.model.config,
-                "processes": self.accelerator.num_processes,
+                "fixed": self._fixed,
+                "val_set": self._val_set,
                 "best": self.best if math.isfinite(self.best) else None,
                 "metrics": self.metrics,
                 "bicubic": self._bicubic,
+                "seconds": self._seconds,
+                "skipped_in_a_row": self.skipped_in_a_row,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
             save_state(self.options.out / "state", self.step, tensors, facts)
-        self._unsaved_since = self.step
+        self._saved_at = self.step
         self.accelerator.wait_for_everyone()
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        """What makes the run the run it is."""
+        return self.options.fixed | {
+            "config": self.model.config,
+            "processes": self.accelerator.num_processes,
+            "images": fingerprint([image.hr for image in self.sampler.images]),
+        }
+
+    @property
+    def _val_set(self) -> str:
+        return fingerprint([image.hr for image in self.val])
 
     def resume(self) -> bool:
         """Go on from the newest state in the output folder; return whether there was one.
 
         Raises:
-            OptionError: the state is another run's; the message names what differs.
+            OptionError: the state is another run's (the message names what differs), there are weights and
+                no state to go on from, or not all machines see the same state.
             CheckpointError: no state can be read.
         """
-        found = load_newest_state(self.options.out / "state", self.say)
+        out = self.options.out
+        found = load_newest_state(out / "state", self.say)
+        self._check_same_everywhere(-1 if found is None else found[0])
         if found is None:
+            present = [name for name in ("best", "last") if (out / f"{name}.safetensors").exists()]
+            if present:
+                raise OptionError(
+                    f"{str(out)!r} holds {' and '.join(present)} weights and no state to go on from; choose "
+                    "another --out (and --weights to start from them)"
+                )
+            if self.accelerator.is_main_process:
+                _cut_log(out / "log.jsonl", -1)
             return False
         step, tensors, facts = found
-        mine = self.options.fixed | {"config": self.model.config, "processes": self.accelerator.num_processes}
-        theirs = facts["options"] | {"config": facts["config"], "processes": facts["processes"]}
+        mine, theirs = self._fixed, facts["fixed"]
         differing = [name for name, value in mine.items() if theirs.get(name) != value]
         if differing:
             listed = ", ".join(
                 f"{name}: {theirs.get(name)!r} there, {mine[name]!r} now" for name in differing
             )
             raise OptionError(
-                f"{str(self.options.out)!r} holds a run with other options ({listed}); "
+                f"{str(out)!r} holds a run with other options or images ({listed}); "
                 "repeat its options, or choose another --out"
             )
         self.model.load_state_dict(_part(tensors, "model."))
@@ -336,12 +387,28 @@ class Trainer:
         self._restore_adam(_part(tensors, "adam."))
         if self.accelerator.scaler is not None and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
-        self.step = self._unsaved_since = step
-        self.best = -math.inf if facts["best"] is None else facts["best"]
-        self.metrics, self._bicubic = facts["metrics"], facts["bicubic"]
+        self.step = self._saved_at = step
+        self.skipped_in_a_row, self._seconds = facts["skipped_in_a_row"], facts["seconds"]
+        self.metrics = facts["metrics"]
+        if facts["val_set"] == self._val_set:
+            self.best = -math.inf if facts["best"] is None else facts["best"]
+            self._bicubic = facts["bicubic"]
+        elif self.val:
+            self.say("the validation images are others than before: the best figure starts anew")
         if self.accelerator.is_main_process:
-            _cut_log(self.options.out / "log.jsonl", step)
+            _cut_log(out / "log.jsonl", step)
         return True
+
+    def _check_same_everywhere(self, step: int) -> None:
+        """Each process reads the state from its own disk: they must all have found the same one."""
+        if self.accelerator.num_processes == 1:
+            return
+        steps = self.accelerator.gather(torch.tensor([step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise OptionError(
+                f"the processes found states of different steps {sorted(set(steps))} in "
+                f"{str(self.options.out)!r}; --out must be on a disk that all machines share"
+            )
 
     def _restore_adam(self, tensors: dict[str, Tensor]) -> None:
         """Put the moments back in the memory layout of their parameters, as Adam itself made them."""
@@ -356,6 +423,15 @@ class Trainer:
                 torch.empty_like(like).copy_(tensor) if same else tensor
             )
         self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def fingerprint(images: Sequence[Tensor]) -> str:
+    """A short hash of images' sizes and of some of their pixels."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(str(tuple(image.shape)).encode())
+        digest.update(image[..., ::17, ::17].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

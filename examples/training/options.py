@@ -1,6 +1,7 @@
 """The command line of train_div2k.py as one dataclass."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -88,11 +89,20 @@ class Options:
         for name in (*counts, "max_skipped_steps"):
             if getattr(self, name) < 1:
                 raise OptionError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0 or not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:
+        if (
+            not 0 < self.lr < math.inf
+            or not 0 < self.clip < math.inf
+            or self.warmup < 0
+            or not 0 <= self.ema < 1
+        ):
             raise OptionError(
-                "--lr and --clip must be above 0, --warmup at least 0 and --ema in [0, 1), got "
+                "--lr and --clip must be finite and above 0, --warmup at least 0 and --ema in [0, 1), got "
                 f"{self.lr}, {self.clip}, {self.warmup} and {self.ema}"
             )
+        if not 0 <= self.seed < 2**31:
+            raise OptionError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
+        if not 0 < self.demo_minutes < math.inf:
+            raise OptionError(f"--demo-minutes must be finite and above 0, got {self.demo_minutes}")
         if self.val_limit is not None and self.val_limit < 1:
             raise OptionError(f"--val-limit must be at least 1, got {self.val_limit}")
 

@@ -21,7 +21,7 @@ from invertible_rescaling.errors import CheckpointError
 
 _SHARD_BYTES = 12 * 2**20
 _KEEP = 2
-_NAME = re.compile(r"step-(\d{8})")
+_NAME = re.compile(r"step-(\d{8})(?:-(\d+))?")
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -33,7 +33,7 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
         tensors: everything that is a tensor, by name.
         facts: everything else, JSON-able.
     """
-    final = folder / f"step-{step:08d}"
+    final = _free_name(folder, step)
     partial = folder / f".{final.name}.{os.getpid()}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*.tmp"):
@@ -47,11 +47,9 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
         _write(partial / file, content)
     _write(partial / "state.json", json.dumps({"step": step, "files": hashes, "facts": facts}).encode())
     _flush_folder(partial)
-    if final.exists():
-        _remove(final)
     partial.rename(final)
     _flush_folder(folder)
-    for _, old in _states(folder)[:-_KEEP]:
+    for _, _, old in _states(folder)[:-_KEEP]:
         _remove(old)
     return final
 
@@ -69,7 +67,7 @@ def load_newest_state(
         CheckpointError: there are states, and all are damaged.
     """
     states = _states(folder)
-    for step, path in reversed(states):
+    for step, _, path in reversed(states):
         try:
             return step, *_read(path)
         except (OSError, ValueError, KeyError, CheckpointError) as error:
@@ -90,11 +88,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record["facts"]
 
 
-def _states(folder: Path) -> list[tuple[int, Path]]:
+def _free_name(folder: Path, step: int) -> Path:
+    """A step that is saved again goes beside what it replaces, which is there until the new one is whole."""
+    taken = [attempt for known, attempt, _ in _states(folder) if known == step]
+    return folder / (f"step-{step:08d}-{max(taken) + 1}" if taken else f"step-{step:08d}")
+
+
+def _states(folder: Path) -> list[tuple[int, int, Path]]:
+    """List step, attempt and path, oldest first."""
     if not folder.is_dir():
         return []
     found = ((match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
-    return sorted((int(match[1]), path) for match, path in found)
+    return sorted((int(match[1]), int(match[2] or 0), path) for match, path in found)
 
 
 def _shards(tensors: Mapping[str, Tensor]) -> list[list[str]]:
