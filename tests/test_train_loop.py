@@ -15,8 +15,9 @@ from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
 from tests.pictures import pictures
-from training.loop import Trainer, TrainStep, learning_rate
+from training.loop import Trainer
 from training.options import Options
+from training.recipe import TrainStep, learning_rate
 
 
 @pytest.fixture(autouse=True)

@@ -1,70 +1,28 @@
 """The training loop: one object that holds a run, steps it, and can be stopped and resumed anywhere."""
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from invertible_rescaling import InvertibleRescaler, RescalingLoss, save_checkpoint
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
-from invertible_rescaling.files import write_atomically
-from invertible_rescaling.images import from_uint8
 from training.options import OptionError, Options
-from training.state import load_newest_state, save_state
+from training.recipe import TERMS, TrainStep, averaged, learning_rate
+from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import METRICS, ValidationImage, measure, with_bicubic, with_model
-
-TERMS = ("total", "reconstruction", "guide", "latent")
 
 
 class TrainingError(RescalingError, RuntimeError):
     """Training cannot go on."""
-
-
-class TrainStep(nn.Module):
-    """The loss as a module's forward, which is what DistributedDataParallel and autocast wrap."""
-
-    def __init__(self, model: InvertibleRescaler, loss: RescalingLoss) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = loss
-
-    def forward(self, hr: Tensor, lr: Tensor | None) -> Tensor:
-        """Return the terms of :data:`TERMS` for uint8 patches."""
-        patches = from_uint8(hr).contiguous(memory_format=torch.channels_last)
-        terms = self.loss(self.model, patches, None if lr is None else from_uint8(lr))
-        return torch.stack([getattr(terms, name) for name in TERMS])
-
-
-def learning_rate(options: Options, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then cosine to zero or halving at every fifth."""
-    if step < options.warmup:
-        return options.lr * (step + 1) / options.warmup
-    done = (step - options.warmup) / max(1, options.steps - options.warmup)
-    if options.schedule == "steps":
-        return options.lr * 0.5 ** int(5 * done)
-    return options.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def averaged(model: InvertibleRescaler, decay: float) -> AveragedModel:
-    """An exponential moving average whose memory is short at first, so that early weights fade."""
-    make_update: Any = get_ema_multi_avg_fn
-
-    def update(averages: Any, current: Any, count: Any) -> None:
-        warm = min(decay, (1 + int(count)) / (10 + int(count))) if decay else 0.0
-        make_update(warm)(averages, current, count)
-
-    return AveragedModel(model, multi_avg_fn=update)
 
 
 class Trainer:
@@ -369,7 +327,7 @@ class Trainer:
                     "another --out (and --weights to start from them)"
                 )
             if self.accelerator.is_main_process:
-                _cut_log(out / "log.jsonl", -1)
+                cut_log(out / "log.jsonl", -1)
             return False
         step, tensors, facts = found
         mine, theirs = self._fixed, facts["fixed"]
@@ -396,7 +354,7 @@ class Trainer:
         elif self.val:
             self.say("the validation images are others than before: the best figure starts anew")
         if self.accelerator.is_main_process:
-            _cut_log(out / "log.jsonl", step)
+            cut_log(out / "log.jsonl", step)
         return True
 
     def _check_same_everywhere(self, step: int) -> None:
@@ -425,29 +383,5 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
 
 
-def fingerprint(images: Sequence[Tensor]) -> str:
-    """A short hash of images' sizes and of some of their pixels."""
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(str(tuple(image.shape)).encode())
-        digest.update(image[..., ::17, ::17].contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop what the log says of steps after ``step``: they are about to be made again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:  # a line that a crash cut short
-            continue
-        if entry["step"] <= step:
-            kept.append(line + "\n")
-    write_atomically(path, "".join(kept).encode())

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from invertible_rescaling.errors import CheckpointError
+from invertible_rescaling.files import write_atomically
 
 _SHARD_BYTES = 12 * 2**20
 _KEEP = 2
@@ -139,3 +140,27 @@ def _remove(path: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
     path.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def fingerprint(images: Sequence[Tensor]) -> str:
+    """A short hash of images' sizes and of some of their pixels."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(str(tuple(image.shape)).encode())
+        digest.update(image[..., ::17, ::17].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop what the log says of steps after ``step``: they are about to be made again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # a line that a crash cut short
+            continue
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())
