@@ -141,9 +141,9 @@ def test_ctrl_c_saves_and_leaves(options, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, *options, "--steps", "100000", "--out", str(out), "--save-every", "100000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    while newest_step(out) < 0 and process.poll() is None:
+    log = out / "log.jsonl"
+    while process.poll() is None and not (log.exists() and '"loss"' in log.read_text()):
         time.sleep(0.05)
-    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
