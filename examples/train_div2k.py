@@ -10,12 +10,14 @@ and ends with the weights of a run that was never interrupted. In --out it leave
 ``last.safetensors`` (for ``load_checkpoint``), ``state/`` (for resuming), ``log.jsonl`` and ``tensorboard/``.
 """
 
+import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +62,17 @@ def run(options: Options) -> None:
         accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
     except ValueError as error:  # how accelerate says that the device lacks a precision
         raise OptionError(f"--precision {options.precision}: {error}") from error
+    carry_out(options, accelerator)
+    # The model's wrapper holds on to the process group: it has to be gone before the group is taken down, or
+    # the group's threads outlive the interpreter now and then, which aborts the process.
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+    gc.collect()
+    accelerator.end_training()
+
+
+def carry_out(options: Options, accelerator: Accelerator) -> None:
+    """Load what is needed, train, and say how it ended."""
 
     def say(line: str) -> None:
         if accelerator.is_main_process:
@@ -77,15 +90,15 @@ def run(options: Options) -> None:
     trainer = Trainer(options, accelerator, model, sampler, val, say)
     if trainer.resume():
         say(f"going on after step {trainer.step} of {options.steps}")
-    stop_on_signals(trainer)
-    if trainer.run(started=_STARTED):
+    with stopped_by_signals(trainer):
+        finished = trainer.run(started=_STARTED)
+    if finished:
         say(f"done: {options.steps} steps; best and last weights are in {str(options.out)!r}")
     else:
         then = "a demo starts anew each time" if options.demo else "the same command goes on from there"
         say(f"stopped after step {trainer.step} of {options.steps}; {then}")
     if options.demo and accelerator.is_main_process:
         finish_demo(trainer.averaged_model, val[0], options.out / "demo.png", say)
-    accelerator.end_training()
 
 
 def build_model(options: Options) -> InvertibleRescaler:
@@ -151,16 +164,22 @@ def prepare_out(options: Options, accelerator: Accelerator) -> None:
     accelerator.wait_for_everyone()
 
 
-def stop_on_signals(trainer: Trainer) -> None:
+@contextlib.contextmanager
+def stopped_by_signals(trainer: Trainer) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the step in hand, save and leave; a second one ends at once."""
 
     def stop(number: int, _frame: object) -> None:
         trainer.stop_requested = True
         signal.signal(number, signal.SIG_DFL)
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if on_main_thread else ()
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
