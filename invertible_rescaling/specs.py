@@ -29,7 +29,9 @@ def resolve_subnet(subnet: Any) -> tuple[Callable[[int, int], nn.Module], dict[s
     plain = subnet.func if isinstance(subnet, partial) and not subnet.args else subnet
     options = subnet.keywords if isinstance(subnet, partial) and not subnet.args else {}
     name = registry.subnets.name_of(plain)
-    return subnet, _spec(plain, name, options) if name else f"{subnet!r} (register_subnet gives it a name)"
+    if name is None:
+        return subnet, f"{subnet!r} (register_subnet gives it a name)"
+    return subnet, _spec(plain, name, options)
 
 
 def resolve_latent(latent: Any, scale: int) -> tuple[nn.Module, dict[str, Any] | str]:
@@ -49,9 +51,9 @@ def resolve_latent(latent: Any, scale: int) -> tuple[nn.Module, dict[str, Any] |
         own.bind(scale)
         options = own.options
     name = registry.latents.name_of(type(latent))
-    return latent, _spec(
-        type(latent), name, options
-    ) if name else f"{latent!r} (register_latent gives it a name)"
+    if name is None:
+        return latent, f"{latent!r} (register_latent gives it a name)"
+    return latent, _spec(type(latent), name, options)
 
 
 def _look_up(

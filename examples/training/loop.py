@@ -46,13 +46,11 @@ class Trainer:
         val: Sequence[ValidationImage],
         say: Callable[[str], None],
     ) -> None:
-        self.options, self.accelerator, self.sampler, self.val, self.say = (
-            options,
-            accelerator,
-            sampler,
-            val,
-            say,
-        )
+        self.options = options
+        self.accelerator = accelerator
+        self.sampler = sampler
+        self.val = val
+        self.say = say
         device = accelerator.device
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
