@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from invertible_rescaling.base import InvertibleModule, check_state
 from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.kernels import may_overwrite
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "SubnetFactory"]
 
@@ -42,6 +43,13 @@ class _Coupling(InvertibleModule):
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         check_state(x, self.channels, type(self).__name__)
         return x[:, : self.split], x[:, self.split :]
+
+    def _space(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+        """A tensor for the result and its halves, where results may be written in place of being joined."""
+        if not may_overwrite(like):
+            return None, None, None
+        whole = torch.empty_like(like)
+        return whole, whole[:, : self.split], whole[:, self.split :]
 
     def _evaluate(self, network: nn.Module, x: Tensor, like: Tensor) -> Tensor:
         """Run a sub-network; bring its output, half precision under autocast, to the state's dtype."""
@@ -116,17 +124,19 @@ class AffineCoupling(_Coupling):
 
     def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x1, x2 = self._halves(x)
-        y1 = x1 + self._evaluate(self.phi, x2, x1)
+        y, y1, y2 = self._space(x)
+        y1 = torch.add(x1, self._evaluate(self.phi, x2, x1), out=y1)
         s = self._log_scale(y1, x2)
-        y2 = x2 * torch.exp(s) + self._evaluate(self.eta, y1, x2)
-        return torch.cat((y1, y2), dim=1), s
+        y2 = torch.addcmul(self._evaluate(self.eta, y1, x2), x2, torch.exp(s), out=y2)
+        return torch.cat((y1, y2), dim=1) if y is None else y, s
 
     def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y1, y2 = self._halves(y)
+        x, x1, x2 = self._space(y)
         s = self._log_scale(y1, y2)
-        x2 = (y2 - self._evaluate(self.eta, y1, y2)) * torch.exp(-s)
-        x1 = y1 - self._evaluate(self.phi, x2, y1)
-        return torch.cat((x1, x2), dim=1), s
+        x2 = torch.mul(y2 - self._evaluate(self.eta, y1, y2), torch.exp(-s), out=x2)
+        x1 = torch.sub(y1, self._evaluate(self.phi, x2, y1), out=x1)
+        return torch.cat((x1, x2), dim=1) if x is None else x, s
 
     def _log_scale(self, y1: Tensor, like: Tensor) -> Tensor:
         return self.clamp * torch.tanh(self._evaluate(self.rho, y1, like) / 2)

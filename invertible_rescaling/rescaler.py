@@ -1,7 +1,7 @@
 """The invertible rescaler: Haar steps and couplings between an HR image and (LR, z)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from invertible_rescaling.base import InvertibleModule, InvertibleSequential, ch
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError, ValueRangeError
 from invertible_rescaling.functional import quantize
+from invertible_rescaling.kernels import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
 from invertible_rescaling.specs import named, resolve_latent, resolve_subnet
 from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
@@ -25,6 +26,8 @@ for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "ze
     registry.register_latent(_name, _latent)
 
 _RANGE_TOLERANCE = 1e-3
+
+Result = TypeVar("Result")
 
 
 class InvertibleRescaler(nn.Module):
@@ -122,21 +125,21 @@ class InvertibleRescaler(nn.Module):
     def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Map HR ``(B, C, H, W)``, sides multiples of the scale, to LR and z; nothing is rounded."""
         self._check_hr(hr)
-        return self._split(self.flow(hr))
+        return self._split(self._run(self.flow, hr))
 
     def inverse(self, lr: Tensor, z: Tensor) -> Tensor:
         """Map LR ``(B, C, h, w)`` and z ``(B, C*(scale**2-1), h, w)`` back to HR, ``scale`` times larger."""
-        return self.flow.inverse(self._join(lr, z))
+        return self._run(self.flow.inverse, self._join(lr, z))
 
     def forward_with_log_det(self, hr: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Return ``(lr, z)`` and log|det d(lr, z)/d(hr)| of shape ``(B,)``."""
         self._check_hr(hr)
-        y, log_det = self.flow.forward_with_log_det(hr)
+        y, log_det = self._run(self.flow.forward_with_log_det, hr)
         return self._split(y), log_det
 
     def inverse_with_log_det(self, lr: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return HR and log|det d(hr)/d(lr, z)| of shape ``(B,)``."""
-        return self.flow.inverse_with_log_det(self._join(lr, z))
+        return self._run(self.flow.inverse_with_log_det, self._join(lr, z))
 
     @torch.no_grad()
     def downscale(self, hr: Tensor, *, bits: int = 8) -> Tensor:
@@ -165,7 +168,7 @@ class InvertibleRescaler(nn.Module):
         height, width = hr.shape[-2:]
         margins = (0, -width % self.scale, 0, -height % self.scale)
         lr, _ = self(pad(hr, margins, mode="replicate") if any(margins) else hr)
-        return quantize(lr, bits)
+        return _laid_out_like(hr, quantize(lr, bits))
 
     @torch.no_grad()
     def upscale(
@@ -195,7 +198,16 @@ class InvertibleRescaler(nn.Module):
         self._check_image(lr, "upscale")
         height, width = self._original_size(lr, size)
         z = self.latent(lr) if latent is None else latent
-        return self.inverse(lr, z)[..., :height, :width].clamp(0, 1)
+        return _laid_out_like(lr, self.inverse(lr, z)[..., :height, :width].clamp(0, 1))
+
+    def _run(self, direction: Callable[[Tensor], Result], state: Tensor) -> Result:
+        """Run one direction of the flow; for inference, in the memory format convolutions are fastest in."""
+        if not may_overwrite(state):
+            return direction(state)
+        if state.device.type == "cpu" or torch.is_autocast_enabled(state.device.type):
+            state = state.contiguous(memory_format=torch.channels_last)
+        with scratch():
+            return direction(state)
 
     def _original_size(self, lr: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
         small = tuple(lr.shape[-2:])
@@ -260,6 +272,14 @@ class InvertibleRescaler(nn.Module):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}, channels={self.channels}, blocks={self.blocks}, clamp={self.clamp}"
+
+
+def _laid_out_like(given: Tensor, made: Tensor) -> Tensor:
+    """``made`` in the memory format of ``given``, if that is one of PyTorch's two."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if given.is_contiguous(memory_format=layout):
+            return made.contiguous(memory_format=layout)
+    return made
 
 
 def _check_scale(scale: int) -> int:

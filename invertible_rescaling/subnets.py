@@ -5,14 +5,17 @@ convolution of zeros, so that an untrained coupling is the identity.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.kernels import densely_connected, usable
 
 __all__ = ["CRDB", "RRDB", "ChannelAttention", "DenseBlock"]
 
+_SLOPE = 0.2
 _INIT_SCALE = 0.1
 _RESIDUAL_SCALE = 0.2
 
@@ -52,7 +55,10 @@ class ChannelAttention(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """Return the weights alone, ``(B, C, 1, 1)`` in (0, 1)."""
-        mean, peak = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+        return self.from_statistics(x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True))
+
+    def from_statistics(self, mean: Tensor, peak: Tensor) -> Tensor:
+        """Return the weights for the mean and the maximum of each channel, each ``(B, C, 1, 1)``."""
         return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
 
 
@@ -64,7 +70,7 @@ class _DenselyConnected(nn.Module):
         self.convs = nn.ModuleList(
             _conv(in_channels + i * growth, growth, dilation=dilation) for i, dilation in enumerate(dilations)
         )
-        self.activation = nn.LeakyReLU(0.2)
+        self.activation = nn.LeakyReLU(_SLOPE)
         self.out_channels = in_channels + len(dilations) * growth
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,6 +107,9 @@ class DenseBlock(nn.Module):
         self.last = _zero_conv(self.features.out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        convs: Any = self.features.convs
+        if usable(x, (*convs, self.last)):
+            return densely_connected(x, convs, _SLOPE, None, self.last)
         out: Tensor = self.last(self.features(x))
         return out
 
@@ -137,6 +146,9 @@ class CRDB(nn.Module):
         self.last = _zero_conv(self.features.out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        convs: Any = self.features.convs
+        if usable(x, (*convs, self.last)):
+            return densely_connected(x, convs, _SLOPE, self.attention.from_statistics, self.last)
         out: Tensor = self.last(self.attention(self.features(x)))
         return out
 

@@ -1,0 +1,236 @@
+"""The inference kernels against the plain modules they stand in for."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import uniform
+from tolerances import AUTOCAST_SUBNET, SAME
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vmap
+
+from invertible_rescaling import CRDB, RRDB, AffineCoupling, DenseBlock, iirn_x2, iirn_x4, irn_x4, kernels
+from invertible_rescaling.kernels import inference_kernels, scratch, usable
+from invertible_rescaling.testing import randomize
+
+LAYOUTS = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "every other channel": lambda x: x.repeat_interleave(2, dim=1)[:, ::2],
+    "expanded": lambda x: x[:1].expand_as(x),
+}
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the kernels on the smallest images too, and in several strips, so that small tests see it all."""
+    monkeypatch.setattr(kernels, "_LEAST_PIXELS", 0)
+    monkeypatch.setattr(kernels, "_STRIP_VALUES", 1)
+    monkeypatch.setattr(kernels, "_LEAST_ROWS", 5)
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows with every sub-network the kernels run."""
+    calls: list[int] = []
+    plain = kernels._project
+
+    def counted(*args: object) -> None:
+        calls.append(1)
+        plain(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kernels, "_project", counted)
+    return calls
+
+
+def _both(function) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        fast = function()
+        with inference_kernels(False):
+            return fast, function()
+
+
+@given(
+    kind=st.sampled_from([CRDB, DenseBlock, RRDB]),
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    growth=st.integers(1, 33),
+    batch=st.integers(0, 3),
+    side=st.tuples(st.integers(1, 17), st.integers(1, 17)),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    mode=st.sampled_from([torch.no_grad, torch.inference_mode]),
+    seed=st.integers(0, 99),
+)
+def test_equal_the_plain_sub_networks(kind, channels, growth, batch, side, layout, mode, seed) -> None:
+    torch.manual_seed(seed)
+    network = randomize(kind(*channels, growth=growth), 0.5)
+    x = LAYOUTS[layout](torch.randn(max(batch, 1), channels[0], *side))[:batch]
+    before = x.clone()
+    with mode():
+        assert usable(x, ()) == (batch > 0)
+        fast = network(x)
+        with inference_kernels(False):
+            plain = network(x)
+    assert torch.equal(x, before)
+    assert fast.shape == plain.shape
+    torch.testing.assert_close(fast, plain, atol=SAME[torch.float32], rtol=SAME[torch.float32])
+
+
+@pytest.mark.parametrize("kind", [CRDB, DenseBlock, RRDB])
+def test_equal_the_plain_sub_networks_under_autocast(kind) -> None:
+    network, x = randomize(kind(9, 3), 0.5), torch.randn(2, 9, 20, 30)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast, plain = _both(lambda: network(x))
+    assert fast.dtype == plain.dtype == torch.bfloat16
+    torch.testing.assert_close(fast.float(), plain.float(), atol=AUTOCAST_SUBNET, rtol=0)
+
+
+@given(
+    factory=st.sampled_from([iirn_x4, irn_x4, iirn_x2]),
+    latent=st.sampled_from(["wavelet", "zero"]),
+    batch=st.integers(1, 2),
+    side=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    seed=st.integers(0, 99),
+)
+def test_a_rescaler_gives_the_same_both_ways(factory, latent, batch, side, layout, seed) -> None:
+    torch.manual_seed(seed)
+    model = randomize(factory(blocks=1, latent=latent), 0.5).eval()
+    hr = LAYOUTS[layout](torch.rand(batch, 3, *side))
+    fast, plain = _both(lambda: model.downscale(hr))
+    # A value between two 8-bit levels may fall to either side.
+    assert (fast - plain).abs().max() <= 1.001 / 255
+    assert (fast != plain).float().mean() <= 0.02
+    torch.testing.assert_close(*_both(lambda: model.upscale(plain, side)), atol=1e-5, rtol=0)
+    even = hr[..., : side[0] // 4 * 4, : side[1] // 4 * 4]
+    if even.numel():
+        torch.testing.assert_close(*_both(lambda: torch.cat(model(even), 1)), atol=1e-5, rtol=0)
+
+
+def test_the_kernels_are_what_runs(used: list[int]) -> None:
+    model, hr = iirn_x4(blocks=1), torch.rand(1, 3, 32, 32)
+    model.upscale(model.downscale(hr))
+    assert len(used) == 12
+    with torch.no_grad(), inference_kernels(False):
+        model(hr)
+    model(hr)[0].sum().backward()  # with a graph, autograd needs the plain modules
+    model.double()(hr.double())
+    assert len(used) == 12
+
+
+def test_a_wrong_kernel_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = randomize(CRDB(9, 3), 0.5), uniform(1, 9, 12, 12)
+    monkeypatch.setattr(kernels, "_strips", lambda height, width, channels: [(0, 6), (7, height)])
+    fast, plain = _both(lambda: network(x))
+    assert not torch.allclose(fast[:, :, 7:], plain[:, :, 7:], atol=1e-4)
+
+
+def test_formats_of_images_are_kept() -> None:
+    model, hr = iirn_x4(blocks=1), torch.rand(2, 3, 22, 36)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        lr = model.downscale(hr.contiguous(memory_format=layout))
+        assert lr.is_contiguous(memory_format=layout)
+        assert model.upscale(lr, (22, 36)).is_contiguous(memory_format=layout)
+
+
+def test_several_threads_at_once_get_the_same() -> None:
+    model = randomize(iirn_x4(blocks=2), 0.5).eval()
+    images = [torch.rand(1, 3, 24 + 4 * i, 40) for i in range(4)]
+    alone = [model.downscale(image) for image in images]
+    results: dict[int, Tensor] = {}
+
+    def work(index: int) -> None:
+        for _ in range(3):
+            results[index] = model.downscale(images[index])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(results[i], alone[i]) for i in range(4))
+
+
+def test_one_buffer_serves_all_sub_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = iirn_x4(blocks=2), torch.rand(1, 3, 32, 32)
+    asked: list[int] = []
+    real = torch.empty
+    monkeypatch.setattr(kernels.torch, "empty", lambda *a, **k: asked.append(1) or real(*a, **k))
+    with torch.no_grad(), scratch(), scratch():
+        model(x)
+    shared = len(asked)
+    with torch.no_grad():
+        for layer in model.flow:
+            x = layer(x)
+    assert len(asked) - shared > shared
+    assert kernels._local.buffers is None
+
+
+def test_a_switch_is_undone_by_an_error() -> None:
+    with pytest.raises(RuntimeError), inference_kernels(False):
+        raise RuntimeError
+    assert kernels._local.enabled
+    with pytest.raises(RuntimeError), scratch():
+        raise RuntimeError
+    assert kernels._local.buffers is None
+
+
+def test_hooks_are_heard(used: list[int]) -> None:
+    network, heard = DenseBlock(3, 3), []
+    handle = network.features.convs[1].register_forward_hook(lambda *_: heard.append(1))
+    with torch.no_grad():
+        network(uniform(1, 3, 8, 8))
+    assert heard == [1]
+    assert not used
+    handle.remove()
+    with torch.no_grad():
+        network(uniform(1, 3, 8, 8))
+    assert used
+
+
+def test_replaced_convolutions_are_used(used: list[int]) -> None:
+    class Doubled(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    network, x = randomize(CRDB(3, 3), 0.5), uniform(1, 3, 8, 8)
+    twice = copy.deepcopy(network)
+    twice.last = Doubled(99, 3, 3, padding=1)
+    twice.last.load_state_dict(network.last.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(twice(x), 2 * network(x), atol=1e-5, rtol=1e-5)
+    parametrized = nn.utils.parametrizations.weight_norm(copy.deepcopy(network.last))
+    network.last = parametrized
+    calls = len(used)
+    with torch.no_grad():
+        network(x)
+    assert len(used) == calls
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # of jvp's own
+def test_transforms_of_functions_see_the_plain_modules() -> None:
+    coupling, x = randomize(AffineCoupling(4, 1, CRDB), 0.5), uniform(3, 4, 8, 8)
+    parameters = dict(coupling.named_parameters())
+    with torch.no_grad():
+        expected = coupling(x)
+        mapped = vmap(lambda one: functional_call(coupling, parameters, one.unsqueeze(0)).squeeze(0))(x)
+        value, tangent = jvp(coupling, (x,), (torch.ones_like(x),))
+        slope = (coupling(x + 1e-2) - coupling(x - 1e-2)) / 2e-2
+    torch.testing.assert_close(mapped, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tangent, slope, atol=2e-2, rtol=2e-2)
+
+
+def test_compiled_and_exported_models_see_the_plain_modules() -> None:
+    model, hr = randomize(iirn_x2(blocks=1), 0.5).eval(), uniform(1, 3, 16, 16)
+    with torch.no_grad():
+        lr, z = model(hr)
+        for other in (
+            torch.compile(model, backend="eager", fullgraph=True),
+            torch.export.export(model, (hr,)).module(),
+        ):
+            got = other(hr)
+            torch.testing.assert_close(got, (lr, z), atol=1e-5, rtol=1e-5)
