@@ -21,7 +21,14 @@ from invertible_rescaling.errors import CheckpointError, RescalingError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.rescaler import InvertibleRescaler
 
-__all__ = ["load_checkpoint", "load_original_irn", "load_weights", "read_metadata", "save_checkpoint"]
+__all__ = [
+    "load_checkpoint",
+    "load_original_irn",
+    "load_weights",
+    "read_metadata",
+    "save_checkpoint",
+    "verify_checkpoint",
+]
 
 # All facts go under one key: safetensors does not keep the order of several, and equal models are to make
 # equal files.
@@ -29,11 +36,16 @@ _KEY = "invertible_rescaling"
 _FORMAT = 1
 _FACTS = frozenset({"format", "config", "metadata", "sha256"})
 _STRUCTURE = ("scale", "channels", "blocks", "subnet", "clamp")
+_STORABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PathLike = str | os.PathLike[str]
 
 
 def save_checkpoint(
-    model: InvertibleRescaler, path: PathLike, *, metadata: Mapping[str, Any] | None = None
+    model: InvertibleRescaler,
+    path: PathLike,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model to one safetensors file that :func:`load_checkpoint` rebuilds it from.
 
@@ -43,10 +55,12 @@ def save_checkpoint(
         model: any rescaler whose sub-network and latent are registered by name.
         path: where to; an existing file is replaced.
         metadata: JSON-able facts to keep in the header (training data, steps, figures).
+        dtype: to round the weights to; ``torch.float16`` halves the file. Loading makes float32 of it.
 
     Raises:
         ConfigError: the sub-network or latent has no registered name.
-        CheckpointError: ``metadata`` is not JSON-able, or ``model`` is no rescaler.
+        CheckpointError: ``metadata`` is not JSON-able; ``model`` is no rescaler; a weight is too large for
+            ``dtype``, or ``dtype`` is none of float16, bfloat16, float32 and float64.
         OSError: the file cannot be written.
 
     Example:
@@ -60,13 +74,27 @@ def save_checkpoint(
     """
     if not isinstance(model, InvertibleRescaler):
         raise CheckpointError(f"save_checkpoint takes an InvertibleRescaler, got {type(model).__name__}")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = model.state_dict().items()
+    tensors = {name: _stored(name, tensor.detach().cpu().contiguous(), dtype) for name, tensor in state}
     facts = {"format": _FORMAT, "config": model.config, "metadata": dict(metadata or {})}
     try:
         header = json.dumps(facts | {"sha256": _digest(tensors, facts)})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"a checkpoint's configuration and metadata must be JSON: {error}") from error
     write_atomically(path, save(tensors, metadata={_KEY: header}))
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor
+    if dtype not in _STORABLE:
+        allowed = ", ".join(map(str, _STORABLE))
+        raise CheckpointError(f"a checkpoint's weights can be stored in {allowed}, got {dtype!r}")
+    rounded = tensor.to(dtype)
+    if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+        peak = tensor.abs().max().item()
+        raise CheckpointError(f"{name} holds {peak:.4g}, too large for {dtype}; store it in torch.float32")
+    return rounded
 
 
 def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescaler:
@@ -110,7 +138,8 @@ def load_weights(model: InvertibleRescaler, path: PathLike, *, strict: bool = Tr
     if differing:
         listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {ours[key]!r}" for key in differing)
         raise CheckpointError(
-            f"{path} is another model's checkpoint ({listed}); load_checkpoint(path) builds it"
+            f"{path} is another model's checkpoint ({listed}); leave out the arguments that differ, or build "
+            "the file's own model with load_checkpoint"
         )
     _fill(model, tensors, path, strict)
 
@@ -126,6 +155,15 @@ def read_metadata(path: PathLike) -> dict[str, Any]:
     """
     facts = _read(path, tensors=False)[1]
     return {name: facts[name] for name in ("config", "metadata", "sha256")}
+
+
+def verify_checkpoint(path: PathLike) -> None:
+    """Check that a file is a whole checkpoint of this library, its digest included; no model is built.
+
+    Raises:
+        CheckpointError: as for :func:`load_checkpoint`, except that nothing is said of what the file fits.
+    """
+    _read(path)
 
 
 def load_original_irn(path: PathLike, *, latent: Any = "gaussian") -> InvertibleRescaler:

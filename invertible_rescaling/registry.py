@@ -14,7 +14,7 @@ Example:
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from invertible_rescaling.errors import UnknownNameError
 
@@ -79,6 +79,16 @@ subnets: Registry[Callable[..., Any]] = Registry("sub-network")
 latents: Registry[Callable[..., Any]] = Registry("latent")
 
 _pretrained: set[str] = set()
+
+
+@overload
+def register_model(factory: Factory, *, name: str | None = None, pretrained: bool = False) -> Factory: ...
+
+
+@overload
+def register_model(
+    factory: None = None, *, name: str | None = None, pretrained: bool = False
+) -> Callable[[Factory], Factory]: ...
 
 
 def register_model(
@@ -158,7 +168,8 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
 
     Args:
         name: one of :func:`list_models`.
-        weights: what the factory takes: ``None`` for an untrained model, or a checkpoint's path.
+        weights: what the factory takes: ``None`` for an untrained model; for this library's own models,
+            ``"DEFAULT"``, a member of their enum, a checkpoint's path or its http(s) address.
         **overrides: arguments that replace the model's own (``blocks=(2, 2)``, ``latent="zero"``).
 
     Raises:

@@ -23,7 +23,7 @@ from invertible_rescaling import (
     load_original_irn,
     save_checkpoint,
 )
-from invertible_rescaling.checkpoint import load_weights, read_metadata
+from invertible_rescaling.checkpoint import load_weights, read_metadata, verify_checkpoint
 from invertible_rescaling.errors import CheckpointError, ConfigError
 from invertible_rescaling.testing import randomize
 from tests.strategies import LATENTS, largest_difference, seeds, uniform
@@ -86,6 +86,40 @@ def test_what_is_saved_comes_back_bit_for_bit(
     lr = model.downscale(hr)
     assert torch.equal(twin.upscale(lr), model.upscale(lr))
     assert _names(path.parent) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_stored_in_half_precision_come_back_rounded_in_single(saved: Path, dtype) -> None:
+    whole = saved.stat().st_size
+    save_checkpoint(_tiny(), saved, dtype=dtype)
+    assert {tensor.dtype for tensor in load_file(saved).values()} == {dtype}
+    assert saved.stat().st_size < whole
+    filled = InvertibleRescaler(**TINY)
+    load_weights(filled, saved)
+    for twin in (load_checkpoint(saved), filled):
+        for ours, theirs in zip(twin.parameters(), _tiny().parameters(), strict=True):
+            assert ours.dtype == torch.float32
+            assert torch.equal(ours, theirs.to(dtype).float())
+    saved.write_bytes(_with_flipped_bit(saved.read_bytes(), -1, 0))
+    with pytest.raises(CheckpointError, match="damaged or was altered"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8, torch.float8_e4m3fn, "float16"])
+def test_weights_that_do_not_fit_a_type_are_refused(saved: Path, dtype) -> None:
+    before, model = saved.read_bytes(), _tiny()
+    with torch.no_grad():
+        model.flow[1].phi.last.bias[0] = -1e5
+    with pytest.raises(CheckpointError, match=r"holds 1e\+05, too large for torch.float16|can be stored in"):
+        save_checkpoint(model, saved, dtype=dtype)
+    assert saved.read_bytes() == before
+
+
+def test_verifying_needs_no_model(saved: Path) -> None:
+    verify_checkpoint(saved)
+    saved.write_bytes(_with_flipped_bit(saved.read_bytes(), -1, 0))
+    with pytest.raises(CheckpointError, match="damaged or was altered"):
+        verify_checkpoint(saved)
 
 
 def test_metadata_is_kept_and_can_be_read_alone(tmp_path) -> None:

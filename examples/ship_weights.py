@@ -1,0 +1,248 @@
+r"""Make a trained checkpoint part of the package: measure it, store it small, and write down what it is.
+
+    python examples/ship_weights.py runs/x4/best.safetensors --model iirn_x4 --version 1 \
+        --benchmarks ../shared/data/benchmarks --licence Apache-2.0 --device-used "NVIDIA H200" --hours 2.5 \
+        --data "CID22 training split" "CC BY-SA 4.0" 207 --data "CLIC 2025 validation split" "Unsplash" 26
+
+Writes ``MODEL_vN.safetensors`` and ``MODEL_vN.json`` to ``invertible_rescaling/pretrained``, which is all
+that ``MODEL(weights="VN")`` needs; the highest N is ``"DEFAULT"``. Weights are stored in float16 if that
+costs less than 0.01 dB on every benchmark, otherwise in float32. The figures are those of the stored file.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from complexity import count
+from evaluate import Report, Task, evaluate, finite, to_markdown, usable_device
+from invertible_rescaling import (
+    InvertibleRescaler,
+    RescalingError,
+    create_model,
+    load_checkpoint,
+    save_checkpoint,
+)
+from invertible_rescaling.checkpoint import read_metadata
+from invertible_rescaling.errors import CheckpointError
+from invertible_rescaling.files import write_atomically
+from invertible_rescaling.weights import PRETRAINED, Weights, weights_of
+
+TOLERATED_DB = 0.01
+LARGEST_MB = 20.0
+HR_SIZE = (40, 40)  # what the papers count multiply-adds on
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+STRUCTURE = ("scale", "channels", "blocks", "subnet", "clamp")
+
+
+class ShippingError(RescalingError):
+    """A checkpoint cannot be shipped as it was asked for."""
+
+
+def ship(options: argparse.Namespace) -> Weights:
+    """Measure, store and describe the checkpoint that the options name."""
+    stem = f"{options.model}_v{options.version}"
+    target, record = (options.out / f"{stem}.{suffix}" for suffix in ("safetensors", "json"))
+    if record.exists() and not options.replace:
+        raise ShippingError(
+            f"{record} is there: weights once published stay as they are; take the next --version, or "
+            "--replace it as long as nobody has it"
+        )
+    model = load_checkpoint(options.checkpoint)
+    check_structure(model, options)
+    facts = describe(options)
+    with tempfile.TemporaryDirectory() as folder:
+        files = store(model, Path(folder), {"model": options.model, "version": options.version, **facts})
+        report = measure(list(files.values()), model.scale, options)
+        dtype = choose(report, list(files))
+        content = files[dtype].read_bytes()
+    cost = count(model, HR_SIZE)
+    weights = Weights(
+        file=target.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        model=options.model,
+        config=model.config,
+        dtype=dtype,
+        parameters=cost.parameters,
+        multiply_adds={"hr_size": list(HR_SIZE), "downscale": cost.downscale, "upscale": cost.upscale},
+        metrics=metrics(report, dtype),
+        **facts,
+    )
+    write(target, record, content, weights)
+    return weights
+
+
+def check_structure(model: InvertibleRescaler, options: argparse.Namespace) -> None:
+    """Refuse another network than the one whose name the weights are to carry."""
+    weights_of(options.model)  # names the close ones if there is none
+    named = create_model(options.model).config
+    theirs = model.config
+    if theirs["scale"] != named["scale"]:
+        raise ShippingError(
+            f"{options.checkpoint} is of scale {theirs['scale']}, {options.model} of scale {named['scale']}"
+        )
+    differing = [key for key in STRUCTURE if theirs[key] != named[key]]
+    if differing and not options.accept_structure:
+        listed = ", ".join(f"{key}: file {theirs[key]!r}, model {named[key]!r}" for key in differing)
+        raise ShippingError(
+            f"{options.checkpoint} is not {options.model} as its factory makes it ({listed}); give that "
+            f"network a factory of its own, or --accept-structure to let {options.model}(weights=...) be it"
+        )
+
+
+def describe(options: argparse.Namespace) -> dict[str, Any]:
+    """Licence, data and recipe, from the command line and from what the training program left in the file."""
+    left = read_metadata(options.checkpoint)["metadata"]
+    steps = left.get("step") if options.steps is None else options.steps
+    if not isinstance(steps, int):
+        raise ShippingError(f"{options.checkpoint} does not tell its steps of training; give --steps")
+    recipe = {"device": options.device_used, "hours": options.hours, "steps": steps}
+    elsewhere = {"model", "blocks", "subnet", "latent", *recipe}
+    recipe |= {key: value for key, value in left.get("options", {}).items() if key not in elsewhere}
+    if options.note:
+        recipe["note"] = options.note
+    data = [
+        {"name": name, "licence": licence, "images": integer(images, "--data NAME LICENCE IMAGES")}
+        for name, licence, images in options.data
+    ]
+    return {"licence": options.licence, "training_data": data, "recipe": recipe}
+
+
+def integer(text: str, where: str) -> int:
+    """A count from the command line."""
+    if not text.isdecimal():
+        raise ShippingError(f"{where}: a number of images is wanted, got {text!r}")
+    return int(text)
+
+
+def store(model: InvertibleRescaler, folder: Path, metadata: dict[str, Any]) -> dict[str, Path]:
+    """Write the candidates, by the name of their dtype."""
+    files = {}
+    for name, dtype in DTYPES.items():
+        try:
+            save_checkpoint(model, folder / f"{name}.safetensors", metadata=metadata, dtype=dtype)
+        except CheckpointError as error:
+            if dtype == torch.float32:
+                raise
+            print(f"no {name}: {error}")
+        else:
+            files[name] = folder / f"{name}.safetensors"
+    return files
+
+
+def measure(files: Sequence[Path], scale: int, options: argparse.Namespace) -> Report:
+    """The table of examples/evaluate.py for the candidates; it must be without gaps."""
+    task = Task(
+        folders=tuple(options.benchmarks),
+        checkpoints=tuple(files),
+        models=(),
+        scale=scale,
+        latent=None,
+        device=options.device,
+        json=None,
+        limit=None,
+    )
+    # With TensorFloat32, a GPU's figures would not be those that a CPU gives again.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        report = evaluate(task)
+    if report.rows:
+        print(to_markdown(report))
+    if report.problems or not report.rows:
+        raise ShippingError(f"the measurement is not whole: {'; '.join(report.problems)}")
+    return report
+
+
+def choose(report: Report, candidates: Sequence[str]) -> str:
+    """Float16 if it costs less than the tolerance everywhere."""
+    if "float16" not in candidates:
+        return "float32"
+    full, half = (metrics(report, name) for name in ("float32", "float16"))
+    costs = [full[set_][key] - half[set_][key] for set_ in full for key in ("psnr_rgb", "psnr_y")]
+    worst = max(costs)
+    dtype = "float16" if worst < TOLERATED_DB else "float32"
+    print(f"float16 costs {worst:.4f} dB at most (allowed: less than {TOLERATED_DB}): stored in {dtype}")
+    return dtype
+
+
+def metrics(report: Report, candidate: str) -> dict[str, dict[str, Any]]:
+    """The figures of one candidate on each benchmark."""
+    (row,) = [row for row in report.rows if Path(row.facts.get("file", "")).stem == candidate]
+    return {
+        benchmark.name: {"images": benchmark.measured, **rounded(finite(benchmark.figures[row.name]) or {})}
+        for benchmark in report.benchmarks
+    }
+
+
+def rounded(figures: dict[str, float | None]) -> dict[str, float | None]:
+    """To a thousandth of what is usually printed."""
+    return {key: None if value is None else round(value, 5) for key, value in figures.items()}
+
+
+def write(target: Path, record: Path, content: bytes, weights: Weights) -> None:
+    """Write the file first, so that no record ever names one that is not there."""
+    size = len(content) / 1e6
+    if size > LARGEST_MB:
+        raise ShippingError(f"{target.name} would take {size:.1f} MB; {LARGEST_MB:g} MB are allowed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    record.unlink(missing_ok=True)
+    write_atomically(target, content)
+    write_atomically(record, (json.dumps(asdict(weights), indent=2, ensure_ascii=False) + "\n").encode())
+    print(f"wrote {target} ({size:.2f} MB of {LARGEST_MB:g} MB allowed) and {record}")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ship_weights.py",
+        description="Measure a trained checkpoint and put it into the package.",
+    )
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="what train_div2k.py left: best.safetensors")
+    add("--model", required=True, metavar="NAME", help="the factory whose weights they become")
+    add("--version", type=int, required=True, metavar="N", help="member VN of the model's enum")
+    add("--benchmarks", type=Path, nargs="+", required=True, metavar="DIR", help="as for evaluate.py")
+    add("--licence", required=True, help="of the weights")
+    add(
+        "--data",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "LICENCE", "IMAGES"),
+        help="training data; repeat it for each set",
+    )
+    add("--device-used", required=True, metavar="TEXT", help="what it was trained on")
+    add("--hours", type=float, required=True, help="how long it was trained")
+    add("--steps", type=int, help="of training, where the checkpoint does not tell")
+    add("--note", metavar="TEXT", help="what else belongs to the recipe")
+    add("--device", type=usable_device, default=torch.device("cpu"), help="to measure on (default: cpu)")
+    add("--accept-structure", action="store_true", help="ship another network than the factory makes")
+    add("--replace", action="store_true", help="overwrite weights of that version")
+    add("--out", type=Path, default=PRETRAINED, metavar="DIR", help="(default: the package's own folder)")
+    options = parser.parse_args(argv)
+    if options.version < 1:
+        parser.error(f"--version must be at least 1, got {options.version}")
+    if not math.isfinite(options.hours) or options.hours < 0:
+        parser.error(f"--hours must be at least 0, got {options.hours}")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Ship; return 0, or 2 after an error."""
+    try:
+        ship(parse(argv))
+    except (RescalingError, OSError) as error:
+        print(f"ship_weights.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

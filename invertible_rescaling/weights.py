@@ -1,0 +1,351 @@
+"""Trained weights: one enum per model, and the file that an argument ``weights=`` stands for.
+
+What is known of a member lies in ``pretrained/MODEL_vN.json``, beside the file itself;
+``examples/ship_weights.py`` measures a checkpoint and writes both.
+"""
+
+import difflib
+import errno
+import hashlib
+import http.client
+import json
+import os
+import re
+import secrets
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, fields
+from enum import Enum, EnumType
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import torch
+
+from invertible_rescaling.checkpoint import verify_checkpoint
+from invertible_rescaling.errors import CheckpointError, UnknownNameError
+
+__all__ = [
+    "IIRN_X2_Weights",
+    "IIRN_X4_Weights",
+    "IIRN_X8_Weights",
+    "IRN_X2_Weights",
+    "IRN_X4_Weights",
+    "IRN_X8_Weights",
+    "Weights",
+    "WeightsEnum",
+    "weights_of",
+]
+
+PRETRAINED = Path(__file__).with_name("pretrained")
+TIMEOUT = 30.0  # seconds without any data after which a server is given up
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known of one set of trained weights, as plain data.
+
+    Attributes:
+        file: the safetensors file's name.
+        sha256: of the whole file, in hexadecimal.
+        model: the name of the factory that takes them.
+        config: the arguments of :class:`~invertible_rescaling.InvertibleRescaler` they were trained with.
+        dtype: what the file stores; the model computes in float32.
+        parameters: how many.
+        multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
+        licence: of the weights.
+        training_data: one dictionary each: ``name``, ``licence``, ``images``.
+        recipe: ``device``, ``hours``, ``steps`` and the options of the training program.
+        metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
+            ``ssim_y`` and ``psnr_lr`` (LR against bicubic), by the convention of ``examples/evaluate.py``.
+    """
+
+    file: str
+    sha256: str
+    model: str
+    config: dict[str, Any]
+    dtype: str
+    parameters: int
+    multiply_adds: dict[str, Any]
+    licence: str
+    training_data: list[dict[str, Any]]
+    recipe: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+
+
+_FIELDS = tuple(field.name for field in fields(Weights))
+
+
+class _Members(EnumType):
+    def __getattr__(cls, name: str) -> Any:
+        members = cls.__dict__.get("_member_map_", {})
+        if name in members:  # where Python 3.11 looks for them
+            return members[name]
+        raise AttributeError(
+            f"{cls.__name__} has no {name!r}; it has {', '.join(members) or 'no members yet'}"
+        )
+
+
+class WeightsEnum(Enum, metaclass=_Members):
+    """The sets of weights that are shipped for one model: ``V1``, ``V2``, ..., and ``DEFAULT``, the newest.
+
+    A member gives its data as attributes (``member.metrics``) and, whole, as ``member.value``, a
+    :class:`Weights`. A model without shipped weights has an enum without members.
+
+    Example:
+        >>> from invertible_rescaling import list_models
+        >>> from invertible_rescaling.weights import weights_of
+        >>> for name in list_models(pretrained=True):
+        ...     assert weights_of(name).DEFAULT.model == name
+    """
+
+    _value_: Weights
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FIELDS:
+            return getattr(self.value, name)
+        raise AttributeError(f"weights have no {name!r}; they have {', '.join(_FIELDS)}")
+
+    def locate(self) -> Path:
+        """Return the file's path, its hash verified.
+
+        Raises:
+            CheckpointError: the file is missing from the installed package, or was damaged since.
+        """
+        path = PRETRAINED / self.value.file
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+        else:
+            if found == self.value.sha256:
+                return path
+            problem = f"is damaged: its SHA-256 is {found}, not {self.value.sha256}"
+        raise CheckpointError(f"{path}, the file of {self}, {problem}; install invertible_rescaling again")
+
+
+def read_members(model: str, folder: Path) -> type[WeightsEnum]:
+    """Make a model's enum of the JSON files in a folder."""
+    versions: dict[int, Weights] = {}
+    for path in folder.glob(f"{model}_v*.json"):
+        try:
+            version = int(path.stem.removeprefix(f"{model}_v"))
+            versions[version] = Weights(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__}: {error}); install invertible_rescaling again"
+            ) from error
+    members = {f"V{version}": versions[version] for version in sorted(versions)}
+    if members:
+        members["DEFAULT"] = versions[max(versions)]
+    make: Any = WeightsEnum  # a type checker follows calls that make enums only if they spell the members out
+    enum: type[WeightsEnum] = make(f"{model.upper()}_Weights", members, module=__name__)
+    enum.__doc__ = f"Trained weights of ``{model}``; see :class:`WeightsEnum`."
+    return enum
+
+
+_MODELS = ("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8")
+_ENUMS = {model: read_members(model, PRETRAINED) for model in _MODELS}
+IIRN_X2_Weights, IIRN_X4_Weights, IIRN_X8_Weights = (_ENUMS[model] for model in _MODELS[:3])
+IRN_X2_Weights, IRN_X4_Weights, IRN_X8_Weights = (_ENUMS[model] for model in _MODELS[3:])
+
+
+def weights_of(model: str) -> type[WeightsEnum]:
+    """Return the enum of a model's weights by the model's name.
+
+    Raises:
+        UnknownNameError: no model of this library has that name.
+
+    Example:
+        >>> from invertible_rescaling.weights import weights_of
+        >>> weights_of("iirn_x4")
+        <enum 'IIRN_X4_Weights'>
+    """
+    if model not in _ENUMS:
+        raise UnknownNameError(_unknown(f"no weights are kept for a model {model!r}", model, list(_ENUMS)))
+    return _ENUMS[model]
+
+
+def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str | None:
+    """Return what ``weights=`` means for a model: a member, a path, a URL, or ``None``.
+
+    Raises:
+        UnknownNameError: no member has that name, or it is another model's.
+        CheckpointError: there are no weights to choose from, no such file, or ``given`` is something else.
+    """
+    enum = _ENUMS[model]
+    if given is None:
+        return None
+    if isinstance(given, WeightsEnum):
+        if not isinstance(given, enum):
+            raise UnknownNameError(
+                f"{given} are weights of {given.value.model}, not of {model}; "
+                f"{model} has {', '.join(enum.__members__) or 'none yet'}"
+            )
+        return given
+    if isinstance(given, str) and "://" in given:
+        return given
+    if isinstance(given, str) and given in enum.__members__:
+        return enum[given]
+    if isinstance(given, str | os.PathLike):
+        path = Path(os.fspath(given))
+        if path.is_file():
+            return path
+        if not isinstance(given, str) or not given.isidentifier():
+            raise CheckpointError(f"weights={str(given)!r}: there is no file of that path")
+        if enum.__members__:
+            raise UnknownNameError(
+                _unknown(f"no weights of {model} are named {given!r}", given.upper(), list(enum.__members__))
+            )
+    shipped = [name for name, other in _ENUMS.items() if other.__members__]
+    raise CheckpointError(
+        f"weights takes None, a member of {enum.__name__} or its name, a checkpoint's path or an http(s) "
+        f"address, got {given!r}; this version ships weights for {', '.join(shipped) or 'no model'} "
+        "(list_models(pretrained=True))"
+    )
+
+
+def weights_file(chosen: WeightsEnum | Path | str) -> Path:
+    """Return the file of what :func:`choose_weights` returned: verified, and fetched if need be."""
+    if isinstance(chosen, WeightsEnum):
+        return chosen.locate()
+    return chosen if isinstance(chosen, Path) else fetch(chosen)
+
+
+def _unknown(problem: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"
+    return f"{problem}; {hint}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- from the network
+
+
+@dataclass(frozen=True)
+class _Address:
+    """A URL taken apart: what to request, the name in the cache, and how the file's SHA-256 is to begin."""
+
+    url: str
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, given: str) -> "_Address":
+        url, _, fragment = given.partition("#")
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise CheckpointError(f"{given!r} is no address: {error}") from error
+        if parts.scheme.lower() not in ("http", "https"):
+            raise CheckpointError(
+                f"weights are fetched from http and https addresses, got {given!r}; pass a local file's path"
+            )
+        file = re.sub(r"[^\w.+-]", "_", unquote(parts.path.rsplit("/", 1)[-1]))
+        if not file.strip("._"):
+            raise CheckpointError(f"the address {given!r} names no file; it must end in one's name")
+        if fragment and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", fragment):
+            raise CheckpointError(
+                f"the address {given!r} ends in '#{fragment}'; a hash is written #sha256=, then 64 digits"
+            )
+        if not fragment and (match := re.search(r"-([0-9a-f]{8,64})(?=\.|$)", file)):
+            return cls(url, file, match[1])
+        # Nothing ties such a name to one content: other addresses may well end in the same.
+        expected = fragment.removeprefix("sha256=").lower()
+        tag = (expected or hashlib.sha256(url.encode()).hexdigest())[:8]
+        stem, dot, suffix = file.rpartition(".")
+        return cls(url, f"{stem}.{tag}.{suffix}" if dot else f"{file}.{tag}", expected)
+
+    def verify(self, path: Path) -> None:
+        found = _sha256(path)
+        if not found.startswith(self.sha256):
+            raise CheckpointError(f"{path} has the SHA-256 {found}; the address asks for {self.sha256}")
+        verify_checkpoint(path)
+
+
+def fetch(given: str) -> Path:
+    """Return the file of an http(s) address from torch's hub cache, where it is put if it is not there.
+
+    It lies in ``torch.hub.get_dir()/checkpoints``, and is verified each time it is used. The address may tell
+    its SHA-256: all of it as ``#sha256=...`` at the end, or the beginning, of 8 digits or more, in a file
+    name like ``NAME-1a2b3c4d.safetensors``, which is then its name in the cache too. Other names are told
+    apart there by the first digits of the hash, or, where none is given, of the address's own.
+
+    Raises:
+        CheckpointError: the server or the disk fails, or what came is not the checkpoint asked for. The cache
+            then holds nothing of it.
+    """
+    address = _Address.of(given)
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    path = folder / address.file
+    part = folder / f".{address.file}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        if path.exists():
+            try:
+                address.verify(path)
+                return path
+            except CheckpointError as error:
+                warnings.warn(f"in the cache, {error}; it is fetched again", stacklevel=2)
+                path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(part, address.url)
+            address.verify(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:  # of the disk: those of the network do not come here
+        remedy = "make room" if error.errno == errno.ENOSPC else "make it writable"
+        raise CheckpointError(
+            f"{address.url} cannot be kept in {folder}: {error.strerror or error}; "
+            f"{remedy} there or set TORCH_HOME to another folder"
+        ) from error
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{str(error).replace(os.fspath(part), address.url)}; nothing was kept or loaded. Check the "
+            "address and the network and try again, or fetch the file by other means and pass its path"
+        ) from error
+    return path
+
+
+def _write(path: Path, url: str) -> None:
+    with path.open("xb") as file, closing(_receive(url)) as chunks:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _receive(url: str) -> Generator[bytes, None, None]:
+    """Yield what a server sends, up to the length that it announced."""
+    received = 0
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            announced = response.length
+            while chunk := response.read(_CHUNK):
+                received += len(chunk)
+                yield chunk
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise CheckpointError(f"{url}: the server answered HTTP {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise CheckpointError(f"{url}: {_describe(error)}, after {received} bytes") from error
+    if announced is not None and received != announced:
+        raise CheckpointError(f"{url}: the connection ended after {received} of {announced} bytes")
+
+
+def _describe(error: BaseException) -> str:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, TimeoutError):
+        return f"no data for {TIMEOUT:g} s"
+    if isinstance(reason, http.client.HTTPException):
+        return f"the server's answer is no proper HTTP ({type(reason).__name__})"
+    return str(reason) or type(reason).__name__
