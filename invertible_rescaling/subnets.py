@@ -5,17 +5,17 @@ convolution of zeros, so that an untrained coupling is the identity.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.kernels import densely_connected, usable
+from invertible_rescaling.kernels.dense_autograd import run_dense
+from invertible_rescaling.kernels.narrow import OutputConv
+from invertible_rescaling.pooling import current_pooling
 
 __all__ = ["CRDB", "RRDB", "ChannelAttention", "DenseBlock"]
 
-_SLOPE = 0.2
 _INIT_SCALE = 0.1
 _RESIDUAL_SCALE = 0.2
 
@@ -55,10 +55,10 @@ class ChannelAttention(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """Return the weights alone, ``(B, C, 1, 1)`` in (0, 1)."""
-        return self.from_statistics(x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True))
-
-    def from_statistics(self, mean: Tensor, peak: Tensor) -> Tensor:
-        """Return the weights for the mean and the maximum of each channel, each ``(B, C, 1, 1)``."""
+        mean, peak = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+        rule = current_pooling()
+        if rule is not None:
+            mean, peak = rule(self, mean, peak)
         return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
 
 
@@ -70,7 +70,7 @@ class _DenselyConnected(nn.Module):
         self.convs = nn.ModuleList(
             _conv(in_channels + i * growth, growth, dilation=dilation) for i, dilation in enumerate(dilations)
         )
-        self.activation = nn.LeakyReLU(_SLOPE)
+        self.activation = nn.LeakyReLU(0.2)
         self.out_channels = in_channels + len(dilations) * growth
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,10 +107,8 @@ class DenseBlock(nn.Module):
         self.last = _zero_conv(self.features.out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        convs: Any = self.features.convs
-        if usable(x, (*convs, self.last)):
-            return densely_connected(x, convs, _SLOPE, None, self.last)
-        out: Tensor = self.last(self.features(x))
+        fast = run_dense(x, self.features, None, self.last)
+        out: Tensor = self.last(self.features(x)) if fast is None else fast
         return out
 
 
@@ -146,10 +144,8 @@ class CRDB(nn.Module):
         self.last = _zero_conv(self.features.out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        convs: Any = self.features.convs
-        if usable(x, (*convs, self.last)):
-            return densely_connected(x, convs, _SLOPE, self.attention.from_statistics, self.last)
-        out: Tensor = self.last(self.attention(self.features(x)))
+        fast = run_dense(x, self.features, self.attention, self.last)
+        out: Tensor = self.last(self.attention(self.features(x))) if fast is None else fast
         return out
 
 
@@ -205,8 +201,8 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: i
     return conv
 
 
-def _zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def _zero_conv(in_channels: int, out_channels: int) -> OutputConv:
+    conv = OutputConv(in_channels, out_channels)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # as above
     return conv

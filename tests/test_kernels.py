@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,8 +13,11 @@ from tolerances import AUTOCAST_SUBNET, SAME
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
-from invertible_rescaling import CRDB, RRDB, AffineCoupling, DenseBlock, iirn_x2, iirn_x4, irn_x4, kernels
-from invertible_rescaling.kernels import inference_kernels, scratch, usable
+from invertible_rescaling import CRDB, RRDB, AffineCoupling, DenseBlock, iirn_x2, iirn_x4, irn_x4
+from invertible_rescaling.kernels import dense, dense_autograd, fast_kernels, switch
+from invertible_rescaling.kernels.dense import usable
+from invertible_rescaling.kernels.narrow import OutputConv, is_narrow
+from invertible_rescaling.kernels.switch import scratch
 from invertible_rescaling.testing import randomize
 
 LAYOUTS = {
@@ -28,29 +32,32 @@ LAYOUTS = {
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the kernels on the smallest images too, and in several strips, so that small tests see it all."""
-    monkeypatch.setattr(kernels, "_LEAST_PIXELS", 0)
-    monkeypatch.setattr(kernels, "_STRIP_VALUES", 1)
-    monkeypatch.setattr(kernels, "_LEAST_ROWS", 5)
+    monkeypatch.setattr(dense, "_LEAST_PIXELS", 0)
+    monkeypatch.setattr(dense, "_STRIP_VALUES", 1)
+    monkeypatch.setattr(dense, "_LEAST_ROWS", 5)
 
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows with every sub-network the kernels run."""
     calls: list[int] = []
-    plain = kernels._project
+    for name in ("densely_connected", "_DenselyConnected"):
+        plain = getattr(dense_autograd, name)
+        plain = getattr(plain, "apply", plain)
 
-    def counted(*args: object) -> None:
-        calls.append(1)
-        plain(*args)  # type: ignore[arg-type]
+        def counted(*args: object, plain: Callable[..., Tensor] = plain) -> Tensor:
+            calls.append(1)
+            return plain(*args)
 
-    monkeypatch.setattr(kernels, "_project", counted)
+        counted.apply = counted  # type: ignore[attr-defined]
+        monkeypatch.setattr(dense_autograd, name, counted)
     return calls
 
 
 def _both(function) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         fast = function()
-        with inference_kernels(False):
+        with fast_kernels(False):
             return fast, function()
 
 
@@ -72,11 +79,94 @@ def test_equal_the_plain_sub_networks(kind, channels, growth, batch, side, layou
     with mode():
         assert usable(x, ()) == (batch > 0)
         fast = network(x)
-        with inference_kernels(False):
+        with fast_kernels(False):
             plain = network(x)
     assert torch.equal(x, before)
     assert fast.shape == plain.shape
     torch.testing.assert_close(fast, plain, atol=SAME[torch.float32], rtol=SAME[torch.float32])
+
+
+def _gradients(network: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor | None]:
+    wanted = [t for t in (x, *network.parameters()) if t.requires_grad]
+    return [*torch.autograd.grad(network(x), wanted, grad)]
+
+
+@given(
+    kind=st.sampled_from([CRDB, DenseBlock, RRDB]),
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    growth=st.integers(1, 33),
+    batch=st.integers(1, 3),
+    side=st.tuples(st.integers(1, 17), st.integers(1, 17)),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    frozen=st.sets(st.integers(0, 15)),
+    seed=st.integers(0, 99),
+)
+def test_gradients_equal_the_plain_ones(kind, channels, growth, batch, side, layout, frozen, seed) -> None:
+    torch.manual_seed(seed)
+    network = randomize(kind(*channels, growth=growth), 0.5)
+    for index, parameter in enumerate(network.parameters()):
+        parameter.requires_grad_(index not in frozen)
+    x = LAYOUTS[layout](torch.randn(batch, channels[0], *side)).requires_grad_(15 not in frozen)
+    grad = torch.randn(batch, channels[1], *side)
+    if not any(t.requires_grad for t in (x, *network.parameters())):
+        return
+    fast = _gradients(network, x, grad)
+    with fast_kernels(False):
+        plain = _gradients(network, x, grad)
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5 * (1 + float(b.abs().max())), rtol=0)
+
+
+def test_equal_maxima_share_their_gradient() -> None:
+    """A flat image has its maximum everywhere."""
+    network, x = randomize(CRDB(3, 3), 0.5), torch.full((1, 3, 9, 9), 0.5, requires_grad=True)
+    grad = uniform(1, 3, 9, 9)
+    fast = _gradients(network, x, grad)
+    with fast_kernels(False):
+        torch.testing.assert_close(fast, _gradients(network, x, grad), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CRDB, DenseBlock])
+def test_gradients_of_gradients_equal_the_plain_ones(kind) -> None:
+    network, x = randomize(kind(3, 3), 0.5), uniform(2, 3, 7, 8).requires_grad_()
+
+    def second_order() -> list[Tensor]:
+        (first,) = torch.autograd.grad(network(x).square().sum(), x, create_graph=True)
+        return [*torch.autograd.grad(first.square().sum(), [x, *network.parameters()], allow_unused=True)]
+
+    fast = second_order()
+    with fast_kernels(False):
+        plain = second_order()
+    for a, b in zip(fast, plain, strict=True):
+        assert (a is None) == (b is None)
+        if b is not None:
+            torch.testing.assert_close(a, b, atol=1e-4 * (1 + float(b.abs().max())), rtol=0)
+
+
+def test_changing_a_weight_before_backward_is_noticed() -> None:
+    network, x = randomize(CRDB(3, 3), 0.5), uniform(1, 3, 8, 8).requires_grad_()
+    out = network(x)
+    with torch.no_grad():
+        network.last.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("filters", [1, 3, 9, 16])
+def test_an_output_conv_is_a_convolution(filters: int, dtype: torch.dtype) -> None:
+    conv = OutputConv(7, filters).to(dtype)
+    plain = nn.Conv2d(7, filters, 3, padding=1).to(dtype)
+    plain.load_state_dict(conv.state_dict())
+    x = uniform(2, 7, 5, 6, dtype=dtype).requires_grad_()
+    grad = uniform(2, filters, 5, 6, dtype=dtype)
+    torch.testing.assert_close(conv(x), plain(x))
+    for a, b in zip(_gradients(conv, x, grad), _gradients(plain, x, grad), strict=True):
+        torch.testing.assert_close(a, b)
+    assert is_narrow(filters) == (filters != 16)
+    if dtype == torch.float64:
+        assert torch.autograd.gradcheck(conv, (x,))
+        assert torch.autograd.gradgradcheck(conv, (x,))
 
 
 @pytest.mark.parametrize("kind", [CRDB, DenseBlock, RRDB])
@@ -114,16 +204,20 @@ def test_the_kernels_are_what_runs(used: list[int]) -> None:
     model, hr = iirn_x4(blocks=1), torch.rand(1, 3, 32, 32)
     model.upscale(model.downscale(hr))
     assert len(used) == 12
-    with torch.no_grad(), inference_kernels(False):
+    model(hr)[0].sum().backward()
+    assert len(used) == 18
+    with fast_kernels(False):
+        model.downscale(hr)
         model(hr)
-    model(hr)[0].sum().backward()  # with a graph, autograd needs the plain modules
+    with torch.autocast("cpu"):  # gradients under autocast are the plain modules'
+        model(hr)
     model.double()(hr.double())
-    assert len(used) == 12
+    assert len(used) == 18
 
 
 def test_a_wrong_kernel_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, x = randomize(CRDB(9, 3), 0.5), uniform(1, 9, 12, 12)
-    monkeypatch.setattr(kernels, "_strips", lambda height, width, channels: [(0, 6), (7, height)])
+    monkeypatch.setattr(dense, "_strips", lambda height, width, channels: [(0, 6), (7, height)])
     fast, plain = _both(lambda: network(x))
     assert not torch.allclose(fast[:, :, 7:], plain[:, :, 7:], atol=1e-4)
 
@@ -158,7 +252,7 @@ def test_one_buffer_serves_all_sub_networks(monkeypatch: pytest.MonkeyPatch) -> 
     model, x = iirn_x4(blocks=2), torch.rand(1, 3, 32, 32)
     asked: list[int] = []
     real = torch.empty
-    monkeypatch.setattr(kernels.torch, "empty", lambda *a, **k: asked.append(1) or real(*a, **k))
+    monkeypatch.setattr(switch.torch, "empty", lambda *a, **k: asked.append(1) or real(*a, **k))
     with torch.no_grad(), scratch(), scratch():
         model(x)
     shared = len(asked)
@@ -166,16 +260,16 @@ def test_one_buffer_serves_all_sub_networks(monkeypatch: pytest.MonkeyPatch) -> 
         for layer in model.flow:
             x = layer(x)
     assert len(asked) - shared > shared
-    assert kernels._local.buffers is None
+    assert switch._local.buffers is None
 
 
 def test_a_switch_is_undone_by_an_error() -> None:
-    with pytest.raises(RuntimeError), inference_kernels(False):
+    with pytest.raises(RuntimeError), fast_kernels(False):
         raise RuntimeError
-    assert kernels._local.enabled
+    assert switch._local.enabled
     with pytest.raises(RuntimeError), scratch():
         raise RuntimeError
-    assert kernels._local.buffers is None
+    assert switch._local.buffers is None
 
 
 def test_hooks_are_heard(used: list[int]) -> None:

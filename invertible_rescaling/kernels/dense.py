@@ -1,0 +1,190 @@
+"""Densely connected convolutions on CPU, forwards.
+
+Three things make the plain modules slow there: concatenations of ever longer feature maps, large fresh
+tensors whose pages the system hands out one by one, and convolutions with a handful of filters, which
+leave most of a vector register empty. Here all features of a sub-network share one buffer, work goes on in
+strips of rows that stay in the cache, attention is folded into the weights that follow it, and
+convolutions with few filters run as in :mod:`~invertible_rescaling.kernels.narrow`. Results equal the
+plain modules' up to rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invertible_rescaling.kernels.narrow import OutputConv, add_columns, columns_of, is_narrow
+from invertible_rescaling.kernels.switch import is_ordinary, take
+
+__all__ = ["DenseLayers", "Observe", "densely_connected", "fill", "project", "usable"]
+
+Observe = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+_STRIP_VALUES = 1 << 20  # of a strip's widest input: 4 MB in float32, which stays in the cache
+_LEAST_ROWS = 16
+_LEAST_PIXELS = 24 * 24  # below, the calls cost more than the sums
+
+
+@dataclass(frozen=True)
+class DenseLayers:
+    """Weights and biases of densely connected 3x3 convolutions and of the last one, which reads them all.
+
+    Args:
+        weights, biases: of the hidden convolutions, then of the last; no bias is ``None``.
+        attention: weight, bias, weight and bias of the MLP of channel attention, or nothing.
+        dilations: of the hidden convolutions.
+        slope: of the LeakyReLU behind each of these.
+    """
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+    attention: tuple[Tensor, ...]
+    dilations: tuple[int, ...]
+    slope: float
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Weights, biases where there are any, and the attention's."""
+        return *self.weights, *(bias for bias in self.biases if bias is not None), *self.attention
+
+    def using(self, tensors: Sequence[Tensor]) -> "DenseLayers":
+        """The same layers with other tensors, in the order of :attr:`tensors`."""
+        given = iter(tensors)
+        return replace(
+            self,
+            weights=tuple(next(given) for _ in self.weights),
+            biases=tuple(None if bias is None else next(given) for bias in self.biases),
+            attention=tuple(next(given) for _ in self.attention),
+        )
+
+    def scale(self, mean: Tensor, peak: Tensor) -> Tensor:
+        """Channel attention's weights ``(B, C, 1, 1)`` for the features' means and maxima."""
+        first, first_bias, second, second_bias = self.attention
+
+        def mlp(pooled: Tensor) -> Tensor:
+            hidden = F.relu(F.linear(pooled.flatten(1), first.flatten(1), first_bias))
+            return F.linear(hidden, second.flatten(1), second_bias)
+
+        return torch.sigmoid(mlp(mean) + mlp(peak)).view_as(mean)
+
+    @property
+    def margin(self) -> int:
+        """Rows of zeros that the widest convolution reads above and below the image."""
+        return max(self.dilations)
+
+    def space(self, x: Tensor) -> tuple[int, int, int, int]:
+        """The shape ``(B, rows, W, features)`` of a buffer for the input and all features."""
+        batch, _, height, width = x.shape
+        return batch, height + 2 * self.margin, width, self.weights[-1].shape[1]
+
+
+def usable(x: Tensor, convs: Sequence[nn.Module]) -> bool:
+    """Whether the kernels may stand in for these convolutions on this input.
+
+    They may on CPU, in float32, on images large enough to pay, as long as nobody has hooks on the
+    convolutions or has put others in their place.
+    """
+    return (
+        is_ordinary(x)
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.dim() == 4
+        and x.shape[0] > 0
+        and x.shape[2] * x.shape[3] >= _LEAST_PIXELS
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and all(_is_untouched(conv) for conv in convs)
+    )
+
+
+def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = None) -> Tensor:
+    """Densely connected 3x3 convolutions, then attention and a last 3x3 convolution on all features.
+
+    Args:
+        x: ``(B, C, H, W)``, in any memory format.
+        layers: each reads ``x`` and the features of those before it.
+        observe: is shown what attention pooled and returns what it shall go by.
+
+    Returns:
+        ``(B, out_channels, H, W)``, in ``channels_last``; in autocast's dtype under autocast.
+    """
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    layers = layers.using([tensor.to(dtype) for tensor in layers.tensors])
+    weight = layers.weights[-1]
+    out = torch.empty(
+        (x.shape[0], weight.shape[0], *x.shape[2:]), dtype=dtype, memory_format=torch.channels_last
+    )
+    buffer = take((1, *layers.space(x)[1:]), dtype)
+    for sample, result in zip(torch.split(x, 1), torch.split(out, 1), strict=True):
+        mean, peak = fill(buffer, sample, layers)
+        if observe is not None:
+            mean, peak = observe(mean, peak)
+        project(buffer, weight * layers.scale(mean, peak) if layers.attention else weight, layers, result)
+    return out
+
+
+def fill(buffer: Tensor, x: Tensor, layers: DenseLayers) -> tuple[Tensor, Tensor]:
+    """Fill a buffer ``(1, rows, W, features)`` with an image ``(1, C, H, W)`` and all its features.
+
+    Returns:
+        The features' means and maxima ``(1, features, 1, 1)`` for attention; anything where there is none.
+    """
+    pooled = bool(layers.attention)
+    margin, (height, width) = layers.margin, x.shape[2:]
+    # Convolutions pad the columns themselves and find the rows above and below in the buffer.
+    buffer[:, :margin], buffer[:, -margin:] = 0, 0
+    features = buffer.permute(0, 3, 1, 2)
+    inside = features[:, :, margin : margin + height]
+    known = x.shape[1]
+    inside[:, :known] = x
+    means = [inside[:, :known].mean((2, 3), keepdim=True)] if pooled else []
+    peaks = [inside[:, :known].amax((2, 3), keepdim=True)] if pooled else []
+    strips = _strips(height, width, buffer.shape[3])
+    for weight, bias, dilation in zip(layers.weights[:-1], layers.biases, layers.dilations, strict=False):
+        sums, tops = [], []
+        for top, bottom in strips:
+            rows = features[:, :known, margin + top - dilation : margin + bottom + dilation]
+            strip = F.conv2d(rows, weight, bias, padding=(0, dilation), dilation=dilation)
+            strip = F.leaky_relu(strip, layers.slope, inplace=True)
+            inside[:, known : known + strip.shape[1], top:bottom] = strip
+            if pooled:
+                sums.append(strip.sum((2, 3), keepdim=True, dtype=torch.float32))
+                tops.append(strip.amax((2, 3), keepdim=True))
+        known += weight.shape[0]
+        if pooled:
+            means.append((torch.cat(sums).sum(0, keepdim=True) / (height * width)).to(weight.dtype))
+            peaks.append(torch.cat(tops).amax(0, keepdim=True))
+    return (torch.cat(means, 1), torch.cat(peaks, 1)) if pooled else (features, features)
+
+
+def project(buffer: Tensor, weight: Tensor, layers: DenseLayers, out: Tensor) -> None:
+    """The last convolution, with ``weight`` for its own, from a buffer into ``out`` ``(1, O, H, W)``."""
+    margin, bias, (height, width) = layers.margin, layers.biases[-1], out.shape[2:]
+    features = buffer.permute(0, 3, 1, 2)
+    narrow = is_narrow(weight.shape[0])
+    taps = columns_of(weight) if narrow else weight
+    for top, bottom in _strips(height, width, buffer.shape[3]):
+        rows = features[:, :, margin + top - 1 : margin + bottom + 1]
+        target = out[:, :, top:bottom]
+        if narrow:
+            products = F.conv2d(rows, taps)
+            middle = products.chunk(3, dim=1)[1]
+            target.copy_(middle) if bias is None else torch.add(middle, bias.view(-1, 1, 1), out=target)
+            add_columns(products, target)
+        else:
+            target.copy_(F.conv2d(rows, taps, bias, padding=(0, 1)))
+
+
+def _strips(height: int, width: int, channels: int) -> list[tuple[int, int]]:
+    rows = max(_LEAST_ROWS, _STRIP_VALUES // (width * channels))
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def _is_untouched(conv: nn.Module) -> bool:
+    return (
+        type(conv) in (nn.Conv2d, OutputConv)
+        and conv.weight.dtype == torch.float32
+        and not conv._forward_hooks
+        and not conv._forward_pre_hooks
+    )

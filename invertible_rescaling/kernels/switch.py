@@ -1,0 +1,77 @@
+"""When the fast kernels may run, and the memory they share."""
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+__all__ = ["fast_kernels", "is_ordinary", "may_overwrite", "scratch", "take"]
+
+_local = threading.local()
+
+
+@contextmanager
+def fast_kernels(enabled: bool) -> Iterator[None]:
+    """Switch the kernels on or off within a block, for this thread; off leaves the plain modules.
+
+    Both compute the same sums in another order: results differ by rounding.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import CRDB
+        >>> from invertible_rescaling.kernels import fast_kernels
+        >>> with torch.no_grad(), fast_kernels(False):
+        ...     CRDB(9, 3)(torch.rand(1, 9, 64, 64)).shape
+        torch.Size([1, 3, 64, 64])
+    """
+    before = getattr(_local, "enabled", True)
+    _local.enabled = enabled
+    try:
+        yield
+    finally:
+        _local.enabled = before
+
+
+def is_ordinary(x: Tensor) -> bool:
+    """Whether the kernels are on and a call is just that: nothing traces, compiles or transforms it."""
+    return (
+        getattr(_local, "enabled", True)
+        and type(x) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def may_overwrite(x: Tensor) -> bool:
+    """Whether results may be written into parts of a tensor: nothing differentiates the call either."""
+    return not torch.is_grad_enabled() and is_ordinary(x)
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Let all sub-networks that run within the block, in this thread, share one buffer."""
+    if getattr(_local, "buffers", None) is not None:
+        yield
+        return
+    _local.buffers = {}
+    try:
+        yield
+    finally:
+        _local.buffers = None
+
+
+def take(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor with anything in it, for use until the next call: the buffer, within :func:`scratch`."""
+    buffers: dict[tuple[torch.dtype, bool], Tensor] | None = getattr(_local, "buffers", None)
+    if buffers is None:
+        return torch.empty(shape, dtype=dtype)
+    count = math.prod(shape)
+    key = (dtype, torch.is_inference_mode_enabled())
+    if key not in buffers or buffers[key].numel() < count:
+        buffers[key] = torch.empty(count, dtype=dtype)
+    return buffers[key][:count].view(shape)
