@@ -144,7 +144,9 @@ class AffineCoupling(_Coupling):
     def _log_scale(self, y1: Tensor, like: Tensor) -> Tensor:
         return self.clamp * torch.tanh(self._evaluate(self.rho, y1, like) / 2)
 
-    def backpropagate(self, y: Tensor, grad_y: Tensor, recompute: Recompute) -> tuple[Tensor, Tensor]:
+    def backpropagate(
+        self, y: Tensor, grad_y: Tensor, recompute: Recompute, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return x and its gradient for y and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (y1, y2), (grad1, grad2) = self._halves(y), self._halves(grad_y)
         eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, y2), y1)
@@ -153,17 +155,19 @@ class AffineCoupling(_Coupling):
         s, pull = recompute(lambda y1: self._log_scale(y1, y2), y1)
         grad1 += pull(grad2 * scaled)
         grad2 = grad2 * torch.exp(s)
-        x2 = scaled * torch.exp(-s)
+        x2 = scaled * torch.exp(-s) if known is None else self._halves(known)[1]
         phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, y1), x2)
         grad2 += pull(grad1)
         return torch.cat((y1 - phi, x2), dim=1), torch.cat((grad1, grad2), dim=1)
 
-    def backpropagate_inverse(self, x: Tensor, grad_x: Tensor, recompute: Recompute) -> tuple[Tensor, Tensor]:
+    def backpropagate_inverse(
+        self, x: Tensor, grad_x: Tensor, recompute: Recompute, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return y and its gradient for x and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (x1, x2), (grad1, grad2) = self._halves(x), self._halves(grad_x)
         phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, x1), x2)
         grad2 = grad2 + pull(-grad1)
-        y1 = x1 + phi
+        y1 = x1 + phi if known is None else self._halves(known)[0]
         s, pull = recompute(lambda y1: self._log_scale(y1, x2), y1)
         grad1 = grad1 + pull(-grad2 * x2)
         grad2 *= torch.exp(-s)
@@ -224,21 +228,25 @@ class AdditiveCoupling(_Coupling):
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.inverse(y), y.new_zeros(y.shape[0])
 
-    def backpropagate(self, y: Tensor, grad_y: Tensor, recompute: Recompute) -> tuple[Tensor, Tensor]:
+    def backpropagate(
+        self, y: Tensor, grad_y: Tensor, recompute: Recompute, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return x and its gradient for y and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (y1, y2), (grad1, grad2) = self._halves(y), self._halves(grad_y)
         eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, y2), y1)
         grad1 = grad1 + pull(grad2)
-        x2 = y2 - eta
+        x2 = y2 - eta if known is None else self._halves(known)[1]
         phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, y1), x2)
         return torch.cat((y1 - phi, x2), dim=1), torch.cat((grad1, grad2 + pull(grad1)), dim=1)
 
-    def backpropagate_inverse(self, x: Tensor, grad_x: Tensor, recompute: Recompute) -> tuple[Tensor, Tensor]:
+    def backpropagate_inverse(
+        self, x: Tensor, grad_x: Tensor, recompute: Recompute, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return y and its gradient for x and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (x1, x2), (grad1, grad2) = self._halves(x), self._halves(grad_x)
         phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, x1), x2)
         grad2 = grad2 + pull(-grad1)
-        y1 = x1 + phi
+        y1 = x1 + phi if known is None else self._halves(known)[0]
         eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, x2), y1)
         return torch.cat((y1, x2 + eta), dim=1), torch.cat((grad1 + pull(-grad2), grad2), dim=1)
 

@@ -1,4 +1,4 @@
-r"""Backpropagation through a bijection that stores its output alone.
+"""Backpropagation through a bijection that keeps its input and its output alone.
 
 Plain autograd keeps every activation of every sub-network until the backward pass, so memory grows with the
 number of layers. A bijection needs none of that: walking back from the output, each layer's input is its
@@ -8,8 +8,7 @@ inverse, and one sub-network at a time is evaluated again to differentiate it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeGuard, TypeVar
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.kernels import fast_kernels
 
 __all__ = ["ReversibleLayer", "reversible_forward", "reversible_inverse"]
 
@@ -29,30 +29,34 @@ Recompute = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Callabl
 class ReversibleLayer(Protocol):
     """What an invertible layer may offer so that each of its networks is evaluated only once on the way back.
 
-    ``recompute(function, x)`` returns ``function(x)`` and a ``pull`` that maps the gradient of that value to
-    the gradient of ``x``, to be called once at most; it counts the parameters' gradients meanwhile. Both
-    methods run without a graph of their own. Layers that offer neither are inverted and then evaluated anew.
+    ``recompute(function, x)`` returns ``function(x)`` and a ``pull``, to be called once at most, that maps the
+    gradient of that value to the gradient of ``x`` and adds up the parameters' gradients meanwhile. ``known``
+    is the tensor to be reconstructed where it is there already. Both methods run without a graph of their
+    own. Layers that offer neither are inverted, and then evaluated anew as a whole.
     """
 
-    def backpropagate(self, y: Tensor, grad_y: Tensor, recompute: Recompute) -> tuple[Tensor, Tensor]:
+    def backpropagate(
+        self, y: Tensor, grad_y: Tensor, recompute: Recompute, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return ``x``, of which ``y`` is the forward, and its gradient."""
 
-    def backpropagate_inverse(self, x: Tensor, grad_x: Tensor, recompute: Recompute) -> tuple[Tensor, Tensor]:
+    def backpropagate_inverse(
+        self, x: Tensor, grad_x: Tensor, recompute: Recompute, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return ``y``, of which ``x`` is the inverse, and its gradient."""
 
 
 def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
-    """Compute ``flow(x)``, storing nothing for the backward pass but the result.
+    """Compute ``flow(x)``, keeping nothing for the backward pass but ``x`` and the result.
 
-    Gradients are plain autograd's up to the error of the reconstruction: with moderate weights (see
-    :func:`~invertible_rescaling.testing.check_invertible`) within 1e-8 of their norm in float64 and 1e-4 in
-    float32. Under autocast to bfloat16 a rounding can tip over, and they agree within 1e-1, which is
-    how well plain bfloat16 gradients agree with float32's. Where the weights leave no inverse, they leave no
-    gradient either.
+    Gradients are plain autograd's up to rounding: with weights that leave an exact inverse (see
+    :func:`~invertible_rescaling.testing.check_invertible`) they differ by less than 1e-8 of their norm in
+    float64, 1e-4 in float32 and 5e-2 under autocast to bfloat16, where plain gradients are as far from
+    float32's. Where a network has a kink or several equal maxima, rounding may decide for another side.
 
     Where nothing needs a gradient, and inside ``torch.func`` transforms, this is ``flow(x)``. There are no
-    second derivatives, and changing the result or a parameter in place before the backward pass is an error.
-    Gradients reach ``x`` and the parameters of ``flow``. Every network in it has to compute the same
+    second derivatives, and changing ``x``, the result or a parameter in place before the backward pass is an
+    error. Gradients reach ``x`` and the parameters of ``flow``. Every network in it has to compute the same
     each time it is given the same: dropout is refused, and batch norm counts a batch once.
 
     Args:
@@ -71,11 +75,11 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
         >>> all(parameter.grad is not None for parameter in flow.parameters())
         True
     """
-    return _run(flow, flow, _undo, x)
+    return _run(flow, flow, _steps(flow), x)
 
 
 def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
-    """Compute ``flow.inverse(y)``, storing nothing for the backward pass but the result.
+    """Compute ``flow.inverse(y)``, keeping nothing for the backward pass but ``y`` and the result.
 
     All that :func:`reversible_forward` says holds here.
 
@@ -95,55 +99,57 @@ def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
         >>> y.grad.sum(dim=(2, 3))
         tensor([[16.,  0.,  0.,  0.]])
     """
-    return _run(flow, flow.inverse, _undo_inverse, y)
+    return _run(flow, flow.inverse, _turned(_steps(flow)), y)
 
 
-# ------------------------------------------------------------------------------- the way back through layers
+# -------------------------------------------------------------------------------- the way back through layers
 
-_Undo = Callable[[InvertibleModule, Tensor, Tensor, "_Recomputation"], tuple[Tensor, Tensor]]
-
-
-def _undo(
-    layer: InvertibleModule, y: Tensor, grad_y: Tensor, recompute: "_Recomputation"
-) -> tuple[Tensor, Tensor]:
-    """Turn the output of ``forward`` and its gradient into the input and its gradient."""
-    if _is_plain(layer, Inverse):
-        return _undo_inverse(layer.module, y, grad_y, recompute)
-    if _is_plain(layer, InvertibleSequential):
-        for inner in reversed(list(layer)):
-            y, grad_y = _undo(inner, y, grad_y, recompute)
-        return y, grad_y
-    if _offers_backpropagation(layer):
-        return layer.backpropagate(y, grad_y, recompute)
-    return recompute.from_scratch(layer.inverse, layer, y, grad_y)
+_Backpropagate = Callable[[Tensor, Tensor, Recompute, Tensor | None], tuple[Tensor, Tensor]]
 
 
-def _undo_inverse(
-    layer: InvertibleModule, x: Tensor, grad_x: Tensor, recompute: "_Recomputation"
-) -> tuple[Tensor, Tensor]:
-    """Turn the output of ``inverse`` and its gradient into the input and its gradient."""
-    if _is_plain(layer, Inverse):
-        return _undo(layer.module, x, grad_x, recompute)
-    if _is_plain(layer, InvertibleSequential):
-        for inner in layer:
-            x, grad_x = _undo_inverse(inner, x, grad_x, recompute)
-        return x, grad_x
-    if _offers_backpropagation(layer):
-        return layer.backpropagate_inverse(x, grad_x, recompute)
-    return recompute.from_scratch(layer, layer.inverse, x, grad_x)
+@dataclass(frozen=True)
+class _Step:
+    """One direction of one layer, with its own and the other direction's ``backpropagate`` if it has them."""
+
+    module: nn.Module
+    there: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
+    methods: tuple[_Backpropagate, _Backpropagate] | None
+
+    def turned(self) -> "_Step":
+        return _Step(self.module, self.back, self.there, self.methods and (self.methods[1], self.methods[0]))
+
+    def undo(
+        self, out: Tensor, grad: Tensor, recompute: "_Recomputation", known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Turn the output and its gradient into the input, which may be known, and its gradient."""
+        if self.methods is not None:
+            return self.methods[0](out, grad, recompute, known)
+        x = recompute.without_graph(self.back, out) if known is None else known
+        return x, recompute(self.there, x)[1](grad)
 
 
-_Kind = TypeVar("_Kind", bound=InvertibleModule)
+def _steps(layer: InvertibleModule) -> list[_Step]:
+    """What ``layer.forward`` does, in order."""
+    if isinstance(layer, Inverse) and _computes_as(layer, Inverse):
+        return _turned(_steps(layer.module))
+    if isinstance(layer, InvertibleSequential) and _computes_as(layer, InvertibleSequential):
+        return [step for inner in layer for step in _steps(inner)]
+    methods = (layer.backpropagate, layer.backpropagate_inverse) if _is_reversible(layer) else None
+    return [_Step(layer, layer, layer.inverse, methods)]
 
 
-def _is_plain(layer: InvertibleModule, kind: type[_Kind]) -> TypeGuard[_Kind]:
-    """Whether a layer is of a kind, and not of a subclass that changes what it computes."""
-    same = type(layer).forward is kind.forward and type(layer).inverse is kind.inverse
-    return same and isinstance(layer, kind)
+def _turned(steps: Sequence[_Step]) -> list[_Step]:
+    return [step.turned() for step in reversed(steps)]
 
 
-def _offers_backpropagation(layer: InvertibleModule) -> TypeGuard[ReversibleLayer]:
-    """Whether ``backpropagate`` belongs to the layer's own directions, and not to those of a base class."""
+def _computes_as(layer: InvertibleModule, kind: type[InvertibleModule]) -> bool:
+    """Whether a layer's class does not override what it computes."""
+    return type(layer).forward is kind.forward and type(layer).inverse is kind.inverse
+
+
+def _is_reversible(layer: InvertibleModule) -> TypeGuard[ReversibleLayer]:
+    """Whether a layer offers ``backpropagate``, and not for directions that a subclass has overridden."""
     for cls in type(layer).__mro__:
         if "backpropagate" in vars(cls):
             return True
@@ -152,17 +158,39 @@ def _offers_backpropagation(layer: InvertibleModule) -> TypeGuard[ReversibleLaye
     return False
 
 
-class _Recomputation:
-    """Evaluates parts of layers with a graph, each as it was evaluated in the forward pass."""
+def _walk_back(
+    steps: Sequence[_Step], x: Tensor, y: Tensor, grad: Tensor, recompute: "_Recomputation", *, to_x: bool
+) -> Tensor | None:
+    """Go through the steps from ``y`` to ``x``; return the gradient of ``x`` where that is wanted.
 
-    def __init__(self, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
-        self.autocast = autocast
+    The first step with parameters gets its input as it was and not as reconstructed. Maxima share a gradient
+    where they are equal, as those of 8-bit images often are, and would not be after another rounding each.
+    """
+    first = next((i for i, step in enumerate(steps) if any(True for _ in step.module.parameters())), 0)
+    known = x
+    for step in steps[:first]:
+        known = recompute.without_graph(step.there, known)
+    for step in reversed(steps[first + 1 :]):
+        y, grad = step.undo(y, grad, recompute)
+    _, grad = steps[first].undo(y, grad, recompute, known)
+    if not to_x:
+        return None
+    for step in reversed(steps[:first]):
+        known, grad = step.undo(known, grad, recompute)
+    return grad
+
+
+class _Recomputation:
+    """Evaluates parts of layers again, under the conditions of the forward pass."""
+
+    def __init__(self, conditions: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.conditions = conditions
 
     def __call__(
         self, function: Callable[[Tensor], Tensor], x: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         leaf = x.detach().requires_grad_()
-        with torch.enable_grad(), self.autocast():
+        with torch.enable_grad(), self.conditions():
             out = function(leaf)
 
         def pull(grad: Tensor) -> Tensor:
@@ -172,44 +200,41 @@ class _Recomputation:
 
         return out.detach(), pull
 
-    def from_scratch(
-        self, back: Callable[[Tensor], Tensor], there: Callable[[Tensor], Tensor], out: Tensor, grad: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The way back through a layer of which nothing is known but both directions."""
-        with self.autocast():
-            x = back(out)
-        return x, self(there, x)[1](grad)
+    def without_graph(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        with self.conditions():
+            return function(x)
 
 
 # --------------------------------------------------------------------------------------- what autograd sees
-
 
 _Place = tuple[nn.Module, str, nn.Parameter]
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """One direction of a bijection, with what its backward pass needs to know of it."""
+    """One direction of a bijection: how to compute it, and what its backward pass needs to know of it."""
 
     run: Callable[[Tensor], Tensor]
-    undo: Callable[[Tensor, Tensor, _Recomputation], tuple[Tensor, Tensor]]
-    modules: tuple[nn.Module, ...]
-    places: tuple[_Place, ...]
+    steps: Sequence[_Step]
+    modules: Sequence[nn.Module]
+    places: Sequence[_Place]
 
 
-def _run(flow: InvertibleModule, run: Callable[[Tensor], Tensor], undo: _Undo, x: Tensor) -> Tensor:
-    modules = tuple(flow.modules())
-    places = tuple(
-        (module, name, parameter)
+def _run(
+    flow: InvertibleModule, run: Callable[[Tensor], Tensor], steps: Sequence[_Step], x: Tensor
+) -> Tensor:
+    modules = list(flow.modules())
+    places = [
+        (module, *named)
         for module in modules
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
-    )
+        for named in module.named_parameters(recurse=False, remove_duplicate=False)
+    ]
     parameters = dict.fromkeys(parameter for _, _, parameter in places)
     differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
     if not differentiated or torch._C._are_functorch_transforms_active():
         return run(x)
     _check_repeatable(flow)
-    direction = _Direction(run, partial(undo, flow), modules, places)
+    direction = _Direction(run, steps, modules, places)
     y: Tensor = _Reversible.apply(direction, x, *parameters)  # type: ignore[no-untyped-call]
     return y
 
@@ -224,44 +249,48 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, direction: _Direction, x: Tensor, *parameters: nn.Parameter) -> Tensor:
         ctx.direction, ctx.parameters = direction, parameters
-        ctx.autocast = _autocast_like_now(x)
-        with ctx.autocast():
+        ctx.conditions = _conditions_now(x)
+        with ctx.conditions():
             y = direction.run(x)
         # The parameters are saved for the error that autograd raises if they change before the backward pass.
-        ctx.save_for_backward(y, *parameters)
+        ctx.save_for_backward(x, y, *parameters)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         direction: _Direction = ctx.direction
-        y = ctx.saved_tensors[0]
+        x, y = ctx.saved_tensors[:2]
         _, needs_x, *needed = ctx.needs_input_grad
         leaves = {
             parameter: nn.Parameter(parameter.detach(), requires_grad=need)
             for parameter, need in zip(ctx.parameters, needed, strict=True)
         }
         with _standing_in(direction.places, leaves), _statistics_at_rest(direction.modules):
-            _, grad_x = direction.undo(y, grad_y, _Recomputation(ctx.autocast))
-        return None, grad_x if needs_x else None, *(leaf.grad for leaf in leaves.values())
+            recompute = _Recomputation(ctx.conditions)
+            grad_x = _walk_back(direction.steps, x, y, grad_y, recompute, to_x=needs_x)
+        return None, grad_x, *(leaf.grad for leaf in leaves.values())
 
 
-def _autocast_like_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
+def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
     """What enters the present autocast state of the tensor's device again, at any time.
 
     Without autocast's cache of converted weights: one that was converted without a graph would be served to
-    whoever differentiates it next, and its gradient lost.
+    whoever differentiates it next, and its gradient lost. And without the kernels that autocast has for
+    inference alone: what bfloat16 rounds otherwise the second time, the reconstruction is off by.
     """
     device = x.device.type
     if not torch.amp.is_autocast_available(device):
         return nullcontext
-    return partial(
-        torch.autocast,
-        device,
-        dtype=torch.get_autocast_dtype(device),
-        enabled=torch.is_autocast_enabled(device),
-        cache_enabled=False,
-    )
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+    @contextmanager
+    def conditions() -> Iterator[None]:
+        kernels = fast_kernels(False) if enabled else nullcontext()
+        with torch.autocast(device, dtype, enabled, cache_enabled=False), kernels:
+            yield
+
+    return conditions
 
 
 @contextmanager

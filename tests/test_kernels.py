@@ -35,6 +35,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "_LEAST_PIXELS", 0)
     monkeypatch.setattr(dense, "_STRIP_VALUES", 1)
     monkeypatch.setattr(dense, "_LEAST_ROWS", 5)
+    monkeypatch.setattr(dense, "_GROUP_PIXELS", 150)  # two images of a batch together, or one, or all
 
 
 @pytest.fixture

@@ -18,13 +18,14 @@ from torch.nn import functional as F
 from invertible_rescaling.kernels.narrow import OutputConv, add_columns, columns_of, is_narrow
 from invertible_rescaling.kernels.switch import is_ordinary, take
 
-__all__ = ["DenseLayers", "Observe", "densely_connected", "fill", "project", "usable"]
+__all__ = ["DenseLayers", "Observe", "densely_connected", "fill", "group_size", "project", "usable"]
 
 Observe = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _STRIP_VALUES = 1 << 20  # of a strip's widest input: 4 MB in float32, which stays in the cache
 _LEAST_ROWS = 16
 _LEAST_PIXELS = 24 * 24  # below, the calls cost more than the sums
+_GROUP_PIXELS = 80 * 80  # of the small images that go together
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def usable(x: Tensor, convs: Sequence[nn.Module]) -> bool:
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.dim() == 4
-        and x.shape[0] > 0
-        and x.shape[2] * x.shape[3] >= _LEAST_PIXELS
+        and x.shape[0] * x.shape[2] * x.shape[3] >= max(1, _LEAST_PIXELS)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and all(_is_untouched(conv) for conv in convs)
     )
@@ -111,24 +111,29 @@ def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = 
     """
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     layers = layers.using([tensor.to(dtype) for tensor in layers.tensors])
-    weight = layers.weights[-1]
-    out = torch.empty(
-        (x.shape[0], weight.shape[0], *x.shape[2:]), dtype=dtype, memory_format=torch.channels_last
-    )
-    buffer = take((1, *layers.space(x)[1:]), dtype)
-    for sample, result in zip(torch.split(x, 1), torch.split(out, 1), strict=True):
-        mean, peak = fill(buffer, sample, layers)
+    filters = layers.weights[-1].shape[0]
+    out = torch.empty((x.shape[0], filters, *x.shape[2:]), dtype=dtype, memory_format=torch.channels_last)
+    count = group_size(x)
+    buffer = take((min(count, x.shape[0]), *layers.space(x)[1:]), dtype)
+    for group, result in zip(torch.split(x, count), torch.split(out, count), strict=True):
+        space = buffer[: group.shape[0]]
+        mean, peak = fill(space, group, layers)
         if observe is not None:
             mean, peak = observe(mean, peak)
-        project(buffer, weight * layers.scale(mean, peak) if layers.attention else weight, layers, result)
+        project(space, layers.scale(mean, peak) if layers.attention else None, layers, result)
     return out
 
 
+def group_size(x: Tensor) -> int:
+    """How many images ``(H, W)`` go through the layers together: one if large, more if small."""
+    return max(1, _GROUP_PIXELS // (x.shape[2] * x.shape[3]))
+
+
 def fill(buffer: Tensor, x: Tensor, layers: DenseLayers) -> tuple[Tensor, Tensor]:
-    """Fill a buffer ``(1, rows, W, features)`` with an image ``(1, C, H, W)`` and all its features.
+    """Fill a buffer ``(B, rows, W, features)`` with images ``(B, C, H, W)`` and all their features.
 
     Returns:
-        The features' means and maxima ``(1, features, 1, 1)`` for attention; anything where there is none.
+        The features' means and maxima ``(B, features, 1, 1)`` for attention; anything where there is none.
     """
     pooled = bool(layers.attention)
     margin, (height, width) = layers.margin, x.shape[2:]
@@ -153,19 +158,22 @@ def fill(buffer: Tensor, x: Tensor, layers: DenseLayers) -> tuple[Tensor, Tensor
                 tops.append(strip.amax((2, 3), keepdim=True))
         known += weight.shape[0]
         if pooled:
-            means.append((torch.cat(sums).sum(0, keepdim=True) / (height * width)).to(weight.dtype))
-            peaks.append(torch.cat(tops).amax(0, keepdim=True))
+            means.append((torch.stack(sums).sum(0) / (height * width)).to(weight.dtype))
+            peaks.append(torch.stack(tops).amax(0))
     return (torch.cat(means, 1), torch.cat(peaks, 1)) if pooled else (features, features)
 
 
-def project(buffer: Tensor, weight: Tensor, layers: DenseLayers, out: Tensor) -> None:
-    """The last convolution, with ``weight`` for its own, from a buffer into ``out`` ``(1, O, H, W)``."""
+def project(buffer: Tensor, scale: Tensor | None, layers: DenseLayers, out: Tensor) -> None:
+    """Attention's ``scale`` and the last convolution, from a buffer into ``out`` ``(B, O, H, W)``."""
     margin, bias, (height, width) = layers.margin, layers.biases[-1], out.shape[2:]
-    features = buffer.permute(0, 3, 1, 2)
+    features, weight = buffer.permute(0, 3, 1, 2), layers.weights[-1]
+    if scale is not None and buffer.shape[0] == 1:
+        weight, scale = weight * scale, None  # of one image, attention belongs to the weights as well
     narrow = is_narrow(weight.shape[0])
     taps = columns_of(weight) if narrow else weight
     for top, bottom in _strips(height, width, buffer.shape[3]):
         rows = features[:, :, margin + top - 1 : margin + bottom + 1]
+        rows = rows if scale is None else rows * scale
         target = out[:, :, top:bottom]
         if narrow:
             products = F.conv2d(rows, taps)

@@ -3,13 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invertible_rescaling.kernels.dense import DenseLayers, densely_connected, fill, project, usable
+from invertible_rescaling.kernels.dense import (
+    DenseLayers,
+    densely_connected,
+    fill,
+    group_size,
+    project,
+    usable,
+)
 from invertible_rescaling.kernels.narrow import is_narrow, weight_gradient
 from invertible_rescaling.pooling import current_pooling
 
@@ -57,22 +65,21 @@ def run_dense(x: Tensor, features: Any, attention: Any, last: Any) -> Tensor | N
 
 
 class _DenselyConnected(torch.autograd.Function):
-    """Keeps one buffer of features per sub-network for the backward pass, and goes sample by sample."""
+    """Keeps one buffer of features per sub-network for the backward pass, and goes group by group."""
 
     @staticmethod
     def forward(ctx: Any, layers: DenseLayers, x: Tensor, *tensors: Tensor) -> Tensor:
-        weight = layers.weights[-1]
-        out = x.new_empty((x.shape[0], weight.shape[0], *x.shape[2:])).contiguous(
-            memory_format=torch.channels_last
-        )
+        shape = (x.shape[0], layers.weights[-1].shape[0], *x.shape[2:])
+        out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         buffer = x.new_empty(layers.space(x))
         statistics = []
-        for sample, space, result in zip(*(torch.split(t, 1) for t in (x, buffer, out)), strict=True):
-            mean, peak = fill(space, sample, layers)
-            project(space, weight * layers.scale(mean, peak) if layers.attention else weight, layers, result)
-            statistics.append(torch.cat((mean, peak)) if layers.attention else mean.new_empty(0))
+        count = group_size(x)
+        for group, space, result in zip(*(torch.split(t, count) for t in (x, buffer, out)), strict=True):
+            mean, peak = fill(space, group, layers)
+            project(space, layers.scale(mean, peak) if layers.attention else None, layers, result)
+            statistics.append(torch.stack((mean, peak)) if layers.attention else x.new_empty(2, 0))
         ctx.layers = layers
-        ctx.save_for_backward(buffer, torch.stack(statistics), x, *tensors)
+        ctx.save_for_backward(buffer, torch.cat(statistics, 1), x, *tensors)
         return out
 
     @staticmethod
@@ -87,17 +94,20 @@ class _DenselyConnected(torch.autograd.Function):
                 given = iter(torch.autograd.grad(out, inputs, grad, create_graph=True, allow_unused=True))
             return None, *(next(given) if wanted else None for wanted in needed)
         sums = _Gradients(layers, needed[1:])
+        count = group_size(x)
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        pooled = torch.split(statistics, count, 1) if layers.attention else repeat(statistics)
         grads_x = [
-            sums.add(space, known, one.contiguous(memory_format=torch.channels_last), x.shape[1])
-            for space, known, one in zip(
-                torch.split(buffer, 1), statistics, torch.split(grad, 1), strict=True
+            sums.add(space, known, group, x.shape[1])
+            for space, known, group in zip(
+                torch.split(buffer, count), pooled, torch.split(grad, count), strict=False
             )
         ]
         return None, torch.cat(grads_x) if needed[0] else None, *sums.result()
 
 
 class _Gradients:
-    """Sums, over the samples of a batch, of the gradients of all parameters."""
+    """Sums, over the groups of a batch, of the gradients of all parameters."""
 
     def __init__(self, layers: DenseLayers, needed: Sequence[bool]) -> None:
         self.layers = layers
@@ -119,7 +129,7 @@ class _Gradients:
         return [sum_ if wanted else None for sum_, wanted in zip(found, self.needed, strict=True)]
 
     def add(self, buffer: Tensor, statistics: Tensor, grad: Tensor, known: int) -> Tensor:
-        """Add one sample's share, whose output has the gradient ``grad``; return its input's gradient."""
+        """Add one group's share, whose output has the gradient ``grad``; return its input's gradient."""
         layers, margin = self.layers, self.layers.margin
         features = buffer[:, margin:-margin].permute(0, 3, 1, 2)
         total = self._through_last(features, statistics, grad)
@@ -148,16 +158,15 @@ class _Gradients:
 
     def _through_last(self, features: Tensor, statistics: Tensor, grad: Tensor) -> Tensor:
         """The gradient of all features, through attention and the last convolution."""
-        weight = self.layers.weights[-1]
         if not self.layers.attention:
-            return self._through_projection(features, grad, weight)[0]
+            total, of_weight = self._through_projection(features, self.layers.weights[-1], grad)
+            self.weights[-1] = _plus(self.weights[-1], of_weight)
+            return total
         with torch.enable_grad():
-            mean, peak = (t.detach().requires_grad_() for t in torch.split(statistics, 1))
+            mean, peak = (t.detach().requires_grad_() for t in statistics)
             mlp = tuple(tensor.detach().requires_grad_() for tensor in self.layers.attention)
             scale = replace(self.layers, attention=mlp).scale(mean, peak)
-        total, of_scaled = self._through_projection(features, grad, weight * scale.detach(), always=True)
-        self.weights[-1] = _plus(self.weights[-1], of_scaled * scale.detach())
-        of_scale = (of_scaled * weight).sum((0, 2, 3)).view_as(scale)
+        total, of_scale = self._through_scale(features, scale.detach(), grad)
         of_mean, of_peak, *of_mlp = torch.autograd.grad(scale, [mean, peak, *mlp], of_scale)
         self.attention = [_plus(*pair) for pair in zip(self.attention, of_mlp, strict=True)]
         at_peak = features == peak.detach()
@@ -165,22 +174,31 @@ class _Gradients:
         # As autograd does: all places that share the maximum share its gradient.
         return total.add_(torch.where(at_peak, share + of_peak / at_peak.sum((2, 3), keepdim=True), share))
 
+    def _through_scale(self, features: Tensor, scale: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of all features and of attention's ``scale``."""
+        weight = self.layers.weights[-1]
+        if features.shape[0] > 1:
+            of_scaled, of_weight = self._through_projection(features * scale, weight, grad)
+            self.weights[-1] = _plus(self.weights[-1], of_weight)
+            of_scale = (of_scaled * features).sum((2, 3), keepdim=True)
+            return of_scaled.mul_(scale), of_scale
+        # Of one image, attention belongs to the weights as well, and these are small.
+        total, of_weight = self._through_projection(features, weight * scale, grad, always=True)
+        self.weights[-1] = _plus(self.weights[-1], of_weight * scale)
+        return total, (of_weight * weight).sum((0, 2, 3)).view_as(scale)
+
     def _through_projection(
-        self, features: Tensor, grad: Tensor, weight: Tensor, *, always: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """The gradients of all features and of the weight in use; without attention that is added up here."""
+        self, seen: Tensor, weight: Tensor, grad: Tensor, *, always: bool = False
+    ) -> tuple[Tensor, Any]:
+        """The gradients of what the last convolution reads and, if wanted, of its weight."""
         narrow = is_narrow(weight.shape[0])
         wants = always or self.wants_weight[-1]
         mask = [True, wants and not narrow, self.wants_bias[-1]]
         of_input, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            grad, features, weight, [weight.shape[0]], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+            grad, seen, weight, [weight.shape[0]], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
         )
-        if wants and narrow:
-            of_weight = weight_gradient(features, grad)
-        if not always:
-            self.weights[-1] = _plus(self.weights[-1], of_weight)
         self.biases[-1] = _plus(self.biases[-1], of_bias)
-        return of_input, of_weight
+        return of_input, weight_gradient(seen, grad) if wants and narrow else of_weight
 
 
 def _plain(x: Tensor, layers: DenseLayers) -> Tensor:

@@ -1,0 +1,120 @@
+"""Speed and memory of the library on this machine, every comparison within one run.
+
+    python examples/benchmark.py inference training import --threads 2
+    python examples/benchmark.py memory --depths 2 8 32
+    python examples/benchmark.py tiles --side 8192 --tile 1024
+    python examples/benchmark.py inference --device cuda --precision bf16 --compile --size 2160 3840
+
+Times are medians of rounds in which the compared calls take turns. Rates are over that of a large matrix
+product, so that machines can be compared.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarking.inference import inference
+from benchmarking.options import Options
+from benchmarking.training import MODES, memory, peak, training
+from benchmarking.whole import import_time, tiles
+
+PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
+    "inference": inference,
+    "training": training,
+    "memory": memory,
+    "tiles": tiles,
+    "import": import_time,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the parts asked for, print a Markdown table of each, and write all as JSON if asked."""
+    arguments = _parser().parse_args(argv)
+    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
+    names = {f.name for f in Options.__dataclass_fields__.values()}
+    given: dict[str, Any] = {name: value for name, value in vars(arguments).items() if name in names}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    options = Options(**given)
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        print("there is no CUDA device here; leave --device out to measure on the CPU", file=sys.stderr)
+        return 2
+    if arguments.child:
+        print(json.dumps(peak(arguments.child, arguments.blocks, options)))
+        return 0
+    results: dict[str, Any] = {"machine": machine(options.device), "options": given}
+    print(f"{results['machine']}\n")
+    for part in arguments.parts or ["inference", "training", "import"]:
+        results[part] = PARTS[part](options)
+        print(f"{part}\n\n{table(results[part])}\n", flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+def machine(device: str) -> str:
+    """What a figure was measured on, in words."""
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
+    return f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as Markdown; columns in the order they first appear."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        cells = (row.get(name) for name in columns)
+        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) and abs(value) < 100
+        else str(round(value) if isinstance(value, float) else value)
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("parts", nargs="*", choices=[*PARTS, []], help="inference, training, memory, tiles, import")
+    add("--models", nargs="+", default=["iirn_x4", "irn_x4"], help="the first one is trained and tiled")
+    add("--size", type=int, nargs=2, default=(512, 512), metavar=("H", "W"), help="of inference's image")
+    add("--repeats", type=int, default=5)
+    add("--threads", type=int, default=None, help="of the CPU; all it may use by default")
+    add("--device", default="cpu")
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the sub-networks")
+    add("--compile", action="store_true", help="torch.compile, for inference")
+    add("--batch", type=int, default=16, help="of training")
+    add("--patch", type=int, default=144, help="of training")
+    add("--blocks", type=int, default=2, help="couplings a stage, of training and tiles")
+    add("--depths", type=int, nargs="+", default=(2, 8, 32), help="couplings a stage, of memory")
+    add("--side", type=int, default=8192, help="of the image in tiles")
+    add("--tile", type=int, default=1024, help="HR pixels")
+    add("--json", type=Path, help="write all figures there")
+    add("--child", choices=MODES, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""What every part of the benchmark is told."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line; see ``--help`` for what each means."""
+
+    models: tuple[str, ...]
+    size: tuple[int, int]
+    repeats: int
+    device: str
+    precision: str
+    compile: bool
+    batch: int
+    patch: int
+    blocks: int
+    depths: tuple[int, ...]
+    side: int
+    tile: int

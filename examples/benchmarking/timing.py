@@ -1,0 +1,79 @@
+"""Times, rates and memory, so that two of one run can be compared."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+
+def medians(
+    calls: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Seconds each call takes: the median of several rounds, in which the calls take turns."""
+    for call in calls.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            seconds[name].append(once(call, device))
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def once(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, a GPU's work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def product_rate(repeats: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a large matrix product."""
+    side = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    took = medians({"product": lambda: torch.mm(a, b, out=out)}, max(repeats, 5), device)
+    return side**3 / took["product"]
+
+
+def copy_rate(repeats: int, device: torch.device) -> float:
+    """Bytes a second, read and written, of a large copy."""
+    a = torch.rand(2**26 if device.type == "cpu" else 2**28, device=device)
+    b = torch.empty_like(a)
+    took = medians({"copy": lambda: b.copy_(a)}, max(repeats, 5), device)
+    return 2 * a.numel() * a.element_size() / took["copy"]
+
+
+class PeakMemory:
+    """How far memory rises within a block, in bytes: of the process on CPU (Linux), of tensors on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes = 0
+
+    def __enter__(self) -> "PeakMemory":
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts from here
+            self._before = _resident("VmRSS")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
+        else:
+            self.bytes = _resident("VmHWM") - self._before
+
+
+def _resident(which: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(which))

@@ -1,0 +1,101 @@
+"""Time and memory of a training step: naive, plain, checkpointed and reversible."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from benchmarking.naive import NaiveRescaler
+from benchmarking.options import Options
+from benchmarking.timing import PeakMemory, medians
+from invertible_rescaling import RescalingLoss, create_model
+from invertible_rescaling.testing import randomize
+
+MODES = ("naive", "plain", "checkpoint", "reversible")
+
+
+def training(options: Options) -> list[dict[str, Any]]:
+    """Seconds a step, forwards and backwards, without the optimizer."""
+    device = torch.device(options.device)
+    calls = {mode: make_step(mode, options.blocks, options) for mode in MODES}
+    seconds = medians(calls, options.repeats, device)
+    return [
+        {
+            "step": mode,
+            "s": seconds[mode],
+            "over plain": seconds[mode] / seconds["plain"],
+            "naive over this": seconds["naive"] / seconds[mode],
+        }
+        for mode in MODES
+    ]
+
+
+def memory(options: Options) -> list[dict[str, Any]]:
+    """Peak memory of a step beyond model and batch, for each depth, each in a process of its own."""
+    rows = []
+    for depth in options.depths:
+        row: dict[str, Any] = {"couplings a stage": depth}
+        for mode in MODES:
+            row[f"{mode} MB"] = _in_a_process(mode, depth, options)
+        rows.append(row)
+    return rows
+
+
+def make_step(mode: str, blocks: int, options: Options) -> Callable[[], object]:
+    """A call that runs one step."""
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    model: Any = randomize(create_model(options.models[0], blocks=blocks), 0.3).to(device)
+    hr = torch.rand(options.batch, 3, options.patch, options.patch, device=device)
+    if mode == "naive":
+        model = NaiveRescaler(model)
+    else:
+        hr = hr.contiguous(memory_format=torch.channels_last)
+    if mode == "reversible":
+        model.enable_reversible_backprop()
+    if mode == "checkpoint":
+        for layer in model.flow:
+            _checkpoint(layer)
+    loss = RescalingLoss()
+    reduced = options.precision == "bf16"
+
+    def step() -> None:
+        model.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+            total = loss(model, hr).total
+        total.backward()
+
+    return step
+
+
+def peak(mode: str, blocks: int, options: Options) -> int:
+    """Bytes one step takes at its peak; the process must have done nothing before."""
+    step = make_step(mode, blocks, options)
+    with PeakMemory(torch.device(options.device)) as used:
+        step()
+    return used.bytes
+
+
+def _in_a_process(mode: str, depth: int, options: Options) -> float | None:
+    """Megabytes, or None where the process was killed for want of memory."""
+    program = sys.argv[0]
+    command = [sys.executable, program, "memory", "--child", mode, "--blocks", str(depth)]
+    command += ["--batch", str(options.batch), "--patch", str(options.patch), "--device", options.device]
+    command += ["--models", options.models[0], "--precision", options.precision]
+    command += ["--threads", str(torch.get_num_threads())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{mode} at {depth}: ended with {done.returncode}: {done.stderr[-200:]}", file=sys.stderr)
+        return None
+    return float(json.loads(done.stdout)) / 1e6
+
+
+def _checkpoint(layer: Any) -> None:
+    """Let a layer store its input alone and compute again, both ways."""
+    forward, inverse = layer.forward, layer.inverse
+    layer.forward = lambda x: checkpoint(forward, x, use_reentrant=False)
+    layer.inverse = lambda y: checkpoint(inverse, y, use_reentrant=False)
