@@ -29,10 +29,10 @@ Recompute = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Callabl
 class ReversibleLayer(Protocol):
     """What an invertible layer may offer so that each of its networks is evaluated only once on the way back.
 
-    ``recompute(function, x)`` returns ``function(x)`` and a ``pull``, to be called once at most, that maps the
-    gradient of that value to the gradient of ``x`` and adds up the parameters' gradients meanwhile. ``known``
-    is the tensor to be reconstructed where it is there already. Both methods run without a graph of their
-    own. Layers that offer neither are inverted, and then evaluated anew as a whole.
+    ``recompute(function, x)`` returns ``function(x)`` and a ``pull``, to be called once at most, that maps
+    the gradient of that value to the gradient of ``x`` and adds up the parameters' gradients meanwhile.
+    ``known`` is the tensor to be reconstructed where it is there already. Both methods run without a graph.
+    Layers that offer neither are inverted, and then evaluated anew as a whole.
     """
 
     def backpropagate(
@@ -225,15 +225,16 @@ def _run(
 ) -> Tensor:
     modules = list(flow.modules())
     places = [
-        (module, *named)
+        (module, name, parameter)
         for module in modules
-        for named in module.named_parameters(recurse=False, remove_duplicate=False)
+        for name, parameter in module._parameters.items()
+        if parameter is not None
     ]
     parameters = dict.fromkeys(parameter for _, _, parameter in places)
     differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
     if not differentiated or torch._C._are_functorch_transforms_active():
         return run(x)
-    _check_repeatable(flow)
+    _check_repeatable(flow, modules)
     direction = _Direction(run, steps, modules, places)
     y: Tensor = _Reversible.apply(direction, x, *parameters)  # type: ignore[no-untyped-call]
     return y
@@ -286,8 +287,10 @@ def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
 
     @contextmanager
     def conditions() -> Iterator[None]:
-        kernels = fast_kernels(False) if enabled else nullcontext()
-        with torch.autocast(device, dtype, enabled, cache_enabled=False), kernels:
+        if not enabled and not torch.is_autocast_enabled(device):
+            yield
+            return
+        with torch.autocast(device, dtype, enabled, cache_enabled=False), fast_kernels(False):
             yield
 
     return conditions
@@ -299,14 +302,14 @@ def _standing_in(places: Sequence[_Place], leaves: Mapping[nn.Parameter, nn.Para
 
     Gradients are collected there, and the parameters' own hooks are not called twice.
     """
-    before = [(module, name, getattr(module, name)) for module, name, _ in places]
+    before = [(module._parameters, name, module._parameters[name]) for module, name, _ in places]
     try:
         for module, name, parameter in places:
-            setattr(module, name, leaves[parameter])
+            module._parameters[name] = leaves[parameter]
         yield
     finally:
-        for module, name, present in before:
-            setattr(module, name, present)
+        for table, name, present in before:
+            table[name] = present
 
 
 @contextmanager
@@ -327,11 +330,12 @@ def _statistics_at_rest(modules: Iterable[nn.Module]) -> Iterator[None]:
             setattr(module, name, buffer)
 
 
-def _check_repeatable(flow: nn.Module) -> None:
-    for name, module in flow.named_modules():
+def _check_repeatable(flow: nn.Module, modules: Iterable[nn.Module]) -> None:
+    for module in modules:
         random = isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0)
         if random and module.training:
+            name = next(name for name, other in flow.named_modules() if other is module)
             raise ConfigError(
-                f"reversible backpropagation computes every sub-network again, and {name or 'the flow'} "
-                f"({module}) would draw anew; call eval() on it, take it out, or use plain backpropagation"
+                f"reversible backpropagation computes every sub-network again, and {name} ({module}) would draw "
+                "anew; call eval() on it, take it out, or use plain backpropagation"
             )

@@ -22,7 +22,7 @@ __all__ = ["DenseLayers", "Observe", "densely_connected", "fill", "group_size", 
 
 Observe = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-_STRIP_VALUES = 1 << 20  # of a strip's widest input: 4 MB in float32, which stays in the cache
+_STRIP_VALUES = 1 << 20  # of a strip's widest input, for each thread: 4 MB in float32
 _LEAST_ROWS = 16
 _LEAST_PIXELS = 24 * 24  # below, the calls cost more than the sums
 _GROUP_PIXELS = 80 * 80  # of the small images that go together
@@ -151,15 +151,15 @@ def fill(buffer: Tensor, x: Tensor, layers: DenseLayers) -> tuple[Tensor, Tensor
         for top, bottom in strips:
             rows = features[:, :known, margin + top - dilation : margin + bottom + dilation]
             strip = F.conv2d(rows, weight, bias, padding=(0, dilation), dilation=dilation)
-            strip = F.leaky_relu(strip, layers.slope, inplace=True)
-            inside[:, known : known + strip.shape[1], top:bottom] = strip
+            place = inside[:, known : known + strip.shape[1], top:bottom]
+            torch.ops.aten.leaky_relu.out(strip, layers.slope, out=place)
             if pooled:
-                sums.append(strip.sum((2, 3), keepdim=True, dtype=torch.float32))
+                sums.append(place.sum((2, 3), keepdim=True, dtype=torch.float32))
                 tops.append(strip.amax((2, 3), keepdim=True))
         known += weight.shape[0]
         if pooled:
             means.append((torch.stack(sums).sum(0) / (height * width)).to(weight.dtype))
-            peaks.append(torch.stack(tops).amax(0))
+            peaks.append(F.leaky_relu(torch.stack(tops).amax(0), layers.slope))
     return (torch.cat(means, 1), torch.cat(peaks, 1)) if pooled else (features, features)
 
 
@@ -185,7 +185,7 @@ def project(buffer: Tensor, scale: Tensor | None, layers: DenseLayers, out: Tens
 
 
 def _strips(height: int, width: int, channels: int) -> list[tuple[int, int]]:
-    rows = max(_LEAST_ROWS, _STRIP_VALUES // (width * channels))
+    rows = max(_LEAST_ROWS, _STRIP_VALUES * torch.get_num_threads() // (width * channels))
     return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
