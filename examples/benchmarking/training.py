@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarking.naive import NaiveRescaler
 from benchmarking.options import Options
-from benchmarking.timing import PeakMemory, medians
+from benchmarking.timing import PeakMemory, limit_memory, medians
 from invertible_rescaling import RescalingLoss, create_model
 from invertible_rescaling.testing import randomize
 
@@ -73,7 +73,9 @@ def make_step(mode: str, blocks: int, options: Options) -> Callable[[], object]:
 
 
 def peak(mode: str, blocks: int, options: Options) -> int:
-    """Bytes one step takes at its peak; the process must have done nothing before."""
+    """Bytes one step takes at its peak; on CPU a step that would not fit fails and harms nobody else."""
+    if options.device == "cpu":
+        limit_memory()
     step = make_step(mode, blocks, options)
     with PeakMemory(torch.device(options.device)) as used:
         step()
@@ -81,7 +83,7 @@ def peak(mode: str, blocks: int, options: Options) -> int:
 
 
 def _in_a_process(mode: str, depth: int, options: Options) -> float | None:
-    """Megabytes, or None where the process was killed for want of memory."""
+    """Megabytes, or None where memory did not suffice."""
     program = sys.argv[0]
     command = [sys.executable, program, "memory", "--child", mode, "--blocks", str(depth)]
     command += ["--batch", str(options.batch), "--patch", str(options.patch), "--device", options.device]

@@ -1,0 +1,80 @@
+"""The benchmark: that it runs, and that what it compares with computes the same."""
+
+import json
+import sys
+
+import pytest
+import torch
+from strategies import uniform
+
+import benchmark
+from benchmarking.naive import NaiveRescaler
+from benchmarking.timing import PeakMemory, medians, product_rate
+from invertible_rescaling import create_model
+from invertible_rescaling.testing import randomize
+
+SMALL = ["--size", "40", "48", "--batch", "1", "--patch", "32", "--blocks", "1", "--repeats", "1"]
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["iirn_x4", "irn_x2"])
+def test_the_naive_network_computes_the_same(name: str) -> None:
+    model = randomize(create_model(name, blocks=1), 0.5).eval()
+    naive, hr = NaiveRescaler(model), uniform(2, 3, 32, 40)
+    lr, z = model(hr)
+    torch.testing.assert_close(naive(hr), (lr, z), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(naive.inverse(lr, z), hr, atol=1e-4, rtol=0)
+
+
+def test_inference_training_and_import_are_measured(tmp_path, capsys) -> None:
+    out = tmp_path / "figures.json"
+    assert benchmark.main(["inference", "training", "import", *SMALL, "--json", str(out)]) == 0
+    figures = json.loads(out.read_text())
+    assert [row["model"] for row in figures["inference"]] == ["irn_x4, naive", "iirn_x4", "irn_x4"]
+    assert [row["step"] for row in figures["training"]] == ["naive", "plain", "checkpoint", "reversible"]
+    assert figures["training"][1]["over plain"] == 1
+    assert figures["import"][0]["import adds ms"] > 0
+    assert "| iirn_x4 |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_memory_and_tiles_are_measured(tmp_path) -> None:
+    out = tmp_path / "figures.json"
+    threads = torch.get_num_threads()
+    command = ["tiles", *SMALL, "--side", "64", "--tile", "32", "--threads", "1", "--json", str(out)]
+    try:
+        assert benchmark.main(command) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert [row["direction"] for row in json.loads(out.read_text())["tiles"]] == ["down", "up"]
+    with PeakMemory(torch.device("cpu")) as used:
+        held = torch.ones(2**24)
+    assert used.bytes >= 0.9 * held.nbytes
+
+
+def test_half_precision_is_compared_with_float32(tmp_path) -> None:
+    out = tmp_path / "figures.json"
+    benchmark.main(["inference", *SMALL, "--precision", "bf16", "--models", "iirn_x4", "--json", str(out)])
+    row = json.loads(out.read_text())["inference"][1]
+    assert 0 < row["LR within a step"] <= 1
+    assert row["PSNR change dB"] != 0
+
+
+def test_medians_take_turns() -> None:
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    assert set(medians(calls, 2, torch.device("cpu"))) == {"a", "b"}
+    assert "".join(order) == "ababab"
+    assert product_rate(1, torch.device("cpu"), torch.float32) > 0
+
+
+def test_a_missing_gpu_is_said(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert benchmark.main(["--device", "cuda"]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
