@@ -112,7 +112,7 @@ def build_model(options: Options) -> InvertibleRescaler:
         raise OptionError(f"--model {options.model} is a {type(model).__name__}, not an InvertibleRescaler")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise OptionError(f"--model {options.model} has nothing to train; give it --blocks of at least 1")
-    return model
+    return model.enable_reversible_backprop(options.reversible)
 
 
 def load_data(

@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.kernels import fast_kernels
+from invertible_rescaling.kernels.switch import fast_kernels, scratch
 
 __all__ = ["ReversibleLayer", "reversible_forward", "reversible_inverse"]
 
@@ -75,7 +75,7 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
         >>> all(parameter.grad is not None for parameter in flow.parameters())
         True
     """
-    return _run(flow, flow, _steps(flow), x)
+    return _run(flow, flow, _steps, x)
 
 
 def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
         >>> y.grad.sum(dim=(2, 3))
         tensor([[16.,  0.,  0.,  0.]])
     """
-    return _run(flow, flow.inverse, _turned(_steps(flow)), y)
+    return _run(flow, flow.inverse, _inverse_steps, y)
 
 
 # -------------------------------------------------------------------------------- the way back through layers
@@ -132,11 +132,16 @@ class _Step:
 def _steps(layer: InvertibleModule) -> list[_Step]:
     """What ``layer.forward`` does, in order."""
     if isinstance(layer, Inverse) and _computes_as(layer, Inverse):
-        return _turned(_steps(layer.module))
+        return _inverse_steps(layer.module)
     if isinstance(layer, InvertibleSequential) and _computes_as(layer, InvertibleSequential):
         return [step for inner in layer for step in _steps(inner)]
     methods = (layer.backpropagate, layer.backpropagate_inverse) if _is_reversible(layer) else None
     return [_Step(layer, layer, layer.inverse, methods)]
+
+
+def _inverse_steps(layer: InvertibleModule) -> list[_Step]:
+    """What ``layer.inverse`` does, in order."""
+    return _turned(_steps(layer))
 
 
 def _turned(steps: Sequence[_Step]) -> list[_Step]:
@@ -221,9 +226,31 @@ class _Direction:
 
 
 def _run(
-    flow: InvertibleModule, run: Callable[[Tensor], Tensor], steps: Sequence[_Step], x: Tensor
+    flow: InvertibleModule,
+    run: Callable[[Tensor], Tensor],
+    list_steps: Callable[[InvertibleModule], list[_Step]],
+    x: Tensor,
+) -> Tensor:
+    differentiated = x.requires_grad or any(parameter.requires_grad for parameter in flow.parameters())
+    if not (differentiated and torch.is_grad_enabled()):
+        return run(x)
+    if torch.compiler.is_compiling():
+        # Here and not as a decorator, which would import the whole compiler with this module.
+        record: Callable[..., Tensor] = torch.compiler.disable(_record)  # type: ignore[no-untyped-call]
+        return record(flow, run, list_steps, x)
+    if torch._C._are_functorch_transforms_active():
+        return run(x)
+    return _record(flow, run, list_steps, x)
+
+
+def _record(
+    flow: InvertibleModule,
+    run: Callable[[Tensor], Tensor],
+    list_steps: Callable[[InvertibleModule], list[_Step]],
+    x: Tensor,
 ) -> Tensor:
     modules = list(flow.modules())
+    _check_repeatable(flow, modules)
     places = [
         (module, name, parameter)
         for module in modules
@@ -231,11 +258,7 @@ def _run(
         if parameter is not None
     ]
     parameters = dict.fromkeys(parameter for _, _, parameter in places)
-    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
-    if not differentiated or torch._C._are_functorch_transforms_active():
-        return run(x)
-    _check_repeatable(flow, modules)
-    direction = _Direction(run, steps, modules, places)
+    direction = _Direction(run, list_steps(flow), modules, places)
     y: Tensor = _Reversible.apply(direction, x, *parameters)  # type: ignore[no-untyped-call]
     return y
 
@@ -251,7 +274,7 @@ class _Reversible(torch.autograd.Function):
     def forward(ctx: Any, direction: _Direction, x: Tensor, *parameters: nn.Parameter) -> Tensor:
         ctx.direction, ctx.parameters = direction, parameters
         ctx.conditions = _conditions_now(x)
-        with ctx.conditions():
+        with ctx.conditions(), scratch():
             y = direction.run(x)
         # The parameters are saved for the error that autograd raises if they change before the backward pass.
         ctx.save_for_backward(x, y, *parameters)
@@ -336,6 +359,6 @@ def _check_repeatable(flow: nn.Module, modules: Iterable[nn.Module]) -> None:
         if random and module.training:
             name = next(name for name, other in flow.named_modules() if other is module)
             raise ConfigError(
-                f"reversible backpropagation computes every sub-network again, and {name} ({module}) would draw "
-                "anew; call eval() on it, take it out, or use plain backpropagation"
+                f"reversible backpropagation computes every sub-network again, and {name} ({module}) would "
+                "draw anew; call eval() on it, take it out, or use plain backpropagation"
             )

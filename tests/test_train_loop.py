@@ -10,7 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import train_div2k
-from invertible_rescaling import load_checkpoint
+from invertible_rescaling import InvertibleRescaler, load_checkpoint
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
@@ -193,6 +193,30 @@ def test_resuming_with_other_options_names_the_difference(train, capsys):
     assert train() == 0
     assert train("--lr", "5e-4") == 2
     assert "lr: 0.001 there, 0.0005 now" in capsys.readouterr().err
+
+
+def test_reversible_backpropagation_trains_the_same_model(train, tmp_path, monkeypatch, capsys):
+    assert train(out="plain") == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert train("--reversible", out="reversible") == 0
+    assert train(out="reversible") == 2
+    assert "reversible: True there, None now" in capsys.readouterr().err
+    assert train("--reversible", out="reversible") == 0
+    plain, reversible = losses(tmp_path / "plain"), losses(tmp_path / "reversible")
+    assert plain.keys() == reversible.keys()
+    for step in plain:
+        assert reversible[step] == pytest.approx(plain[step], rel=1e-4)
+
+
+def test_the_model_is_built_for_reversible_backpropagation(monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        InvertibleRescaler, "enable_reversible_backprop", lambda model, on: built.append(on) or model
+    )
+    for options in (Options(model="iirn_x2"), Options(model="iirn_x2", reversible=True)):
+        train_div2k.build_model(options)
+    assert built == [False, True]
 
 
 def test_a_new_run_on_top_of_another_is_refused(train, capsys):

@@ -49,3 +49,11 @@ def test_the_run_is_fixed_by_the_recipe_and_not_by_where_it_is_written():
 def test_options_that_cannot_work_are_named(tmp_path, change, rule):
     with pytest.raises(OptionError, match=rule):
         Options(**({"data": tmp_path} | change)).check()
+
+
+def test_reversible_backpropagation_is_part_of_the_recipe_and_older_runs_went_without():
+    plain, reversible = parse_options(["--demo"]), parse_options(["--demo", "--reversible"])
+    assert not plain.reversible
+    assert reversible.reversible
+    assert plain.fixed.get("reversible") is None
+    assert reversible.fixed["reversible"] is True

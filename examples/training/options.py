@@ -59,6 +59,7 @@ class Options:
     max_skipped_steps: int = 20
     quiet: bool = False
     cpu: bool = False
+    reversible: bool = False
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -71,6 +72,7 @@ class Options:
     def fixed(self) -> dict[str, Any]:
         """The options that make a run what it is, as JSON-able data; resuming compares them."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE}
+        values["reversible"] = self.reversible or None  # runs from before there was the option lack it
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     def check(self) -> None:
@@ -140,6 +142,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
     add("--precision", choices=get_args(Precision), default=d.precision, help="of the sub-networks")
     add("--seed", type=int, default=d.seed)
+    add("--reversible", action="store_true", help="recompute activations: less memory, steps a third longer")
     add("--cpu", action="store_true", help="stay on the CPU even if there is a GPU")
     add = parser.add_argument_group("run").add_argument
     add("--out", type=Path, default=d.out, metavar="DIR", help="checkpoints, state, log and curves")
