@@ -299,9 +299,10 @@ class _Reversible(torch.autograd.Function):
 def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
     """What enters the present autocast state of the tensor's device again, at any time.
 
-    Without autocast's cache of converted weights: one that was converted without a graph would be served to
-    whoever differentiates it next, and its gradient lost. And without the kernels that autocast has for
-    inference alone: what bfloat16 rounds otherwise the second time, the reconstruction is off by.
+    Without autocast's cache of converted weights: not every version of PyTorch keeps one that was converted
+    without a graph from whoever differentiates it next, whose gradient is then lost. And without the kernels
+    that autocast has for inference alone: what bfloat16 rounds otherwise the second time, the reconstruction
+    is off by.
     """
     device = x.device.type
     if not torch.amp.is_autocast_available(device):
@@ -313,7 +314,8 @@ def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
         if not enabled and not torch.is_autocast_enabled(device):
             yield
             return
-        with torch.autocast(device, dtype, enabled, cache_enabled=False), fast_kernels(False):
+        kernels = fast_kernels(False) if enabled else nullcontext()
+        with torch.autocast(device, dtype, enabled, cache_enabled=False), kernels:
             yield
 
     return conditions
