@@ -144,6 +144,34 @@ def test_gradients_of_gradients_equal_the_plain_ones(kind) -> None:
             torch.testing.assert_close(a, b, atol=1e-4 * (1 + float(b.abs().max())), rtol=0)
 
 
+def test_gradients_of_gradients_of_a_network_used_twice_equal_the_plain_ones() -> None:
+    network, x = randomize(CRDB(3, 3), 0.5), uniform(1, 3, 7, 8)
+
+    def first_order() -> list[Tensor]:
+        out = network(network(x)).square().sum()
+        return [*torch.autograd.grad(out, [*network.parameters()], create_graph=True)]
+
+    fast = first_order()
+    with fast_kernels(False):
+        plain = first_order()
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4 * (1 + float(b.detach().abs().max())), rtol=0)
+
+
+@pytest.mark.parametrize("change", ["circular", "patched"])
+def test_changed_convolutions_are_used(change: str) -> None:
+    network, x = randomize(DenseBlock(3, 3), 0.5), uniform(1, 3, 9, 9)
+    conv = network.features.convs[1]
+    if change == "circular":
+        conv.padding_mode = "circular"
+        conv._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    else:
+        plain = conv.forward
+        conv.forward = lambda y: 2 * plain(y)
+    fast, slow = _both(lambda: network(x))
+    torch.testing.assert_close(fast, slow, atol=1e-6, rtol=0)
+
+
 def test_changing_a_weight_before_backward_is_noticed() -> None:
     network, x = randomize(CRDB(3, 3), 0.5), uniform(1, 3, 8, 8).requires_grad_()
     out = network(x)

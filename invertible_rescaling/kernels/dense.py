@@ -190,9 +190,17 @@ def _strips(height: int, width: int, channels: int) -> list[tuple[int, int]]:
 
 
 def _is_untouched(conv: nn.Module) -> bool:
-    return (
+    return bool(
         type(conv) in (nn.Conv2d, OutputConv)
         and conv.weight.dtype == torch.float32
+        and conv.kernel_size == (3, 3)
+        and conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding == conv.dilation
+        and conv.padding_mode == "zeros"
+        and "forward" not in vars(conv)
         and not conv._forward_hooks
         and not conv._forward_pre_hooks
+        and not conv._backward_hooks
+        and not conv._backward_pre_hooks
     )

@@ -89,7 +89,9 @@ class _DenselyConnected(torch.autograd.Function):
         layers = ctx.layers.using(tensors)
         if torch.is_grad_enabled():  # gradients of gradients are asked for
             with torch.enable_grad():
-                out = _plain(x, layers)
+                # Aliases, so that a parameter that made x as well is not followed through x here.
+                x, *tensors = (t.view_as(t) for t in (x, *tensors))
+                out = _plain(x, layers.using(tensors))
                 inputs = [t for t, wanted in zip((x, *tensors), needed, strict=True) if wanted]
                 given = iter(torch.autograd.grad(out, inputs, grad, create_graph=True, allow_unused=True))
             return None, *(next(given) if wanted else None for wanted in needed)
