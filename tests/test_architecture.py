@@ -18,7 +18,7 @@ NAMES = Path(__file__).with_name("public_names.txt")
 # The lowest floor first; a module imports only from floors below its own.
 FLOORS = (
     ("errors", "files", "pooling"),
-    ("kernels",),
+    ("kernels", "patches"),
     ("base", "subnets", "functional", "registry", "metrics", "images", "data"),
     ("couplings", "transforms", "latents", "specs", "reversible", "testing", "tiling", "comparison"),
     ("rescaler",),
