@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.base import InvertibleModule, check_state
-from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.halfsteps import HalfStep, evaluate
 from invertible_rescaling.kernels.switch import may_overwrite
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "SubnetFactory"]
@@ -43,6 +44,12 @@ class _Coupling(InvertibleModule):
             )
         return subnet(in_channels, out_channels)
 
+    def _changing_first(self, combine: Callable[..., Tensor], *networks: nn.Module) -> HalfStep:
+        return HalfStep(slice(self.split, self.channels), slice(0, self.split), networks, combine)
+
+    def _changing_second(self, combine: Callable[..., Tensor], *networks: nn.Module) -> HalfStep:
+        return HalfStep(slice(0, self.split), slice(self.split, self.channels), networks, combine)
+
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         check_state(x, self.channels, type(self).__name__)
         return x[:, : self.split], x[:, self.split :]
@@ -53,16 +60,6 @@ class _Coupling(InvertibleModule):
             return None, None, None
         whole = torch.empty_like(like)
         return whole, whole[:, : self.split], whole[:, self.split :]
-
-    def _evaluate(self, network: nn.Module, x: Tensor, like: Tensor) -> Tensor:
-        """Run a sub-network; bring its output, half precision under autocast, to the state's dtype."""
-        out: Tensor = network(x)
-        if out.shape != like.shape:
-            raise ShapeError(
-                f"a sub-network of {type(self).__name__} must map {tuple(x.shape)} to {tuple(like.shape)}, "
-                f"{type(network).__name__} returned {tuple(out.shape)}"
-            )
-        return out.to(like.dtype)
 
 
 class AffineCoupling(_Coupling):
@@ -128,35 +125,60 @@ class AffineCoupling(_Coupling):
     def _transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x1, x2 = self._halves(x)
         y, y1, y2 = self._space(x)
-        y1 = torch.add(x1, self._evaluate(self.phi, x2, x1), out=y1)
+        y1 = torch.add(x1, evaluate(self.phi, x2, x1), out=y1)
         s = self._log_scale(y1, x2)
-        y2 = torch.addcmul(self._evaluate(self.eta, y1, x2), x2, torch.exp(s), out=y2)
+        y2 = self._scaled(x2, s, evaluate(self.eta, y1, x2), out=y2)
         return torch.cat((y1, y2), dim=1) if y is None else y, s
 
     def _invert(self, y: Tensor) -> tuple[Tensor, Tensor]:
         y1, y2 = self._halves(y)
         x, x1, x2 = self._space(y)
         s = self._log_scale(y1, y2)
-        x2 = torch.mul(y2 - self._evaluate(self.eta, y1, y2), torch.exp(-s), out=x2)
-        x1 = torch.sub(y1, self._evaluate(self.phi, x2, y1), out=x1)
+        x2 = self._unscaled(y2, s, evaluate(self.eta, y1, y2), out=x2)
+        x1 = torch.sub(y1, evaluate(self.phi, x2, y1), out=x1)
         return torch.cat((x1, x2), dim=1) if x is None else x, s
 
     def _log_scale(self, y1: Tensor, like: Tensor) -> Tensor:
-        return self.clamp * torch.tanh(self._evaluate(self.rho, y1, like) / 2)
+        return self._bounded(evaluate(self.rho, y1, like))
+
+    def _bounded(self, rho: Tensor) -> Tensor:
+        return self.clamp * torch.tanh(rho / 2)
+
+    def _scaled(self, x2: Tensor, s: Tensor, eta: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.addcmul(eta, x2, torch.exp(s), out=out)
+
+    def _unscaled(self, y2: Tensor, s: Tensor, eta: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mul(y2 - eta, torch.exp(-s), out=out)
+
+    def half_steps(self) -> tuple[HalfStep, HalfStep]:
+        """What ``forward`` does to one half after the other."""
+
+        def combine(x2: Tensor, rho: Tensor, eta: Tensor) -> Tensor:
+            return self._scaled(x2, self._bounded(rho), eta)
+
+        return self._changing_first(torch.add, self.phi), self._changing_second(combine, self.rho, self.eta)
+
+    def inverse_half_steps(self) -> tuple[HalfStep, HalfStep]:
+        """What ``inverse`` does to one half after the other."""
+
+        def combine(y2: Tensor, rho: Tensor, eta: Tensor) -> Tensor:
+            return self._unscaled(y2, self._bounded(rho), eta)
+
+        return self._changing_second(combine, self.rho, self.eta), self._changing_first(torch.sub, self.phi)
 
     def backpropagate(
         self, y: Tensor, grad_y: Tensor, recompute: Recompute, known: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return x and its gradient for y and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (y1, y2), (grad1, grad2) = self._halves(y), self._halves(grad_y)
-        eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, y2), y1)
+        eta, pull = recompute(lambda y1: evaluate(self.eta, y1, y2), y1)
         grad1 = grad1 + pull(grad2)
         scaled = y2 - eta
         s, pull = recompute(lambda y1: self._log_scale(y1, y2), y1)
         grad1 += pull(grad2 * scaled)
         grad2 = grad2 * torch.exp(s)
         x2 = scaled * torch.exp(-s) if known is None else self._halves(known)[1]
-        phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, y1), x2)
+        phi, pull = recompute(lambda x2: evaluate(self.phi, x2, y1), x2)
         grad2 += pull(grad1)
         return torch.cat((y1 - phi, x2), dim=1), torch.cat((grad1, grad2), dim=1)
 
@@ -165,13 +187,13 @@ class AffineCoupling(_Coupling):
     ) -> tuple[Tensor, Tensor]:
         """Return y and its gradient for x and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (x1, x2), (grad1, grad2) = self._halves(x), self._halves(grad_x)
-        phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, x1), x2)
+        phi, pull = recompute(lambda x2: evaluate(self.phi, x2, x1), x2)
         grad2 = grad2 + pull(-grad1)
         y1 = x1 + phi if known is None else self._halves(known)[0]
         s, pull = recompute(lambda y1: self._log_scale(y1, x2), y1)
         grad1 = grad1 + pull(-grad2 * x2)
         grad2 *= torch.exp(-s)
-        eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, x2), y1)
+        eta, pull = recompute(lambda y1: evaluate(self.eta, y1, x2), y1)
         grad1 += pull(-grad2)
         return torch.cat((y1, x2 * torch.exp(s) + eta), dim=1), torch.cat((grad1, grad2), dim=1)
 
@@ -214,13 +236,13 @@ class AdditiveCoupling(_Coupling):
 
     def forward(self, x: Tensor) -> Tensor:
         x1, x2 = self._halves(x)
-        y1 = x1 + self._evaluate(self.phi, x2, x1)
-        return torch.cat((y1, x2 + self._evaluate(self.eta, y1, x2)), dim=1)
+        y1 = x1 + evaluate(self.phi, x2, x1)
+        return torch.cat((y1, x2 + evaluate(self.eta, y1, x2)), dim=1)
 
     def inverse(self, y: Tensor) -> Tensor:
         y1, y2 = self._halves(y)
-        x2 = y2 - self._evaluate(self.eta, y1, y2)
-        return torch.cat((y1 - self._evaluate(self.phi, x2, y1), x2), dim=1)
+        x2 = y2 - evaluate(self.eta, y1, y2)
+        return torch.cat((y1 - evaluate(self.phi, x2, y1), x2), dim=1)
 
     def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.forward(x), x.new_zeros(x.shape[0])
@@ -228,15 +250,23 @@ class AdditiveCoupling(_Coupling):
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.inverse(y), y.new_zeros(y.shape[0])
 
+    def half_steps(self) -> tuple[HalfStep, HalfStep]:
+        """What ``forward`` does to one half after the other."""
+        return self._changing_first(torch.add, self.phi), self._changing_second(torch.add, self.eta)
+
+    def inverse_half_steps(self) -> tuple[HalfStep, HalfStep]:
+        """What ``inverse`` does to one half after the other."""
+        return self._changing_second(torch.sub, self.eta), self._changing_first(torch.sub, self.phi)
+
     def backpropagate(
         self, y: Tensor, grad_y: Tensor, recompute: Recompute, known: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return x and its gradient for y and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (y1, y2), (grad1, grad2) = self._halves(y), self._halves(grad_y)
-        eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, y2), y1)
+        eta, pull = recompute(lambda y1: evaluate(self.eta, y1, y2), y1)
         grad1 = grad1 + pull(grad2)
         x2 = y2 - eta if known is None else self._halves(known)[1]
-        phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, y1), x2)
+        phi, pull = recompute(lambda x2: evaluate(self.phi, x2, y1), x2)
         return torch.cat((y1 - phi, x2), dim=1), torch.cat((grad1, grad2 + pull(grad1)), dim=1)
 
     def backpropagate_inverse(
@@ -244,10 +274,10 @@ class AdditiveCoupling(_Coupling):
     ) -> tuple[Tensor, Tensor]:
         """Return y and its gradient for x and its gradient (:class:`~.reversible.ReversibleLayer`)."""
         (x1, x2), (grad1, grad2) = self._halves(x), self._halves(grad_x)
-        phi, pull = recompute(lambda x2: self._evaluate(self.phi, x2, x1), x2)
+        phi, pull = recompute(lambda x2: evaluate(self.phi, x2, x1), x2)
         grad2 = grad2 + pull(-grad1)
         y1 = x1 + phi if known is None else self._halves(known)[0]
-        eta, pull = recompute(lambda y1: self._evaluate(self.eta, y1, x2), y1)
+        eta, pull = recompute(lambda y1: evaluate(self.eta, y1, x2), y1)
         return torch.cat((y1, x2 + eta), dim=1), torch.cat((grad1 + pull(-grad2), grad2), dim=1)
 
     def extra_repr(self) -> str:

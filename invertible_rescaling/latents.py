@@ -24,6 +24,9 @@ _RATIO_BOUNDS = (0.5, 2.0)
 class Latent(nn.Module, ABC):
     """Maps an LR image ``(B, C, h, w)`` to a latent ``(B, C * (scale**2 - 1), h, w)``.
 
+    A latent that depends on LR locally may declare ``reach``, how many LR pixels to each side a pixel of z
+    depends on at most: work in tiles then asks for it window by window, and otherwise once for all of LR.
+
     Args:
         scale: a power of two; ``None`` takes it from the rescaler the latent is given to.
 
@@ -86,6 +89,8 @@ class ZeroLatent(Latent):
         >>> ZeroLatent(scale=4)(torch.rand(2, 3, 5, 7)).shape
         torch.Size([2, 45, 5, 7])
     """
+
+    reach = 0
 
     def forward(self, lr: Tensor) -> Tensor:
         shape = self._shape(lr)
@@ -200,6 +205,14 @@ class WaveletLatent(Latent):
             state = self._correct(state, low, channels)
         return state[:, channels:]
 
+    @property
+    def reach(self) -> int:
+        """LR pixels to each side that a pixel of z depends on, at most."""
+        # A pixel depends on pixels of the finer state up to step.reach outside the four that it covers: over
+        # all levels, up to step.reach * (1 + 2 + ... + scale / 2) HR pixels outside its LR pixel. Bicubic
+        # interpolation, from LR at each size, reads up to 2 LR pixels to each side of the one that it is in.
+        return -(-self.step.reach * (self.scale - 1) // self.scale) + 2
+
     def _correct(self, state: Tensor, low: Tensor, channels: int) -> Tensor:
         """Correct the details of the first ``channels`` channels of each detail band."""
         if self.correction == "none":
@@ -225,6 +238,8 @@ class WaveletLatent(Latent):
 
 
 class _HaarStep(nn.Module):
+    reach = 0  # pixels outside the four that make one
+
     def forward(self, x: Tensor) -> Tensor:
         return haar_decompose(x)
 
@@ -243,6 +258,7 @@ class _WaveletStep(nn.Module):
         longest = max(taps.numel() for taps in self.transform.buffers())
         # Periodization wraps round; an edge as wide as the filters keeps the far side out of the picture.
         self.margin = 2 * math.ceil(longest / 2)
+        self.reach = (longest - 1) // 2  # of the even number of taps, two lie in the middle
 
     def forward(self, x: Tensor) -> Tensor:
         margin, half = self.margin, self.margin // 2

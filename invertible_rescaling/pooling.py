@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["Pooling", "current_pooling", "pooling"]
 
@@ -13,9 +13,12 @@ _local = threading.local()
 
 
 class Pooling(Protocol):
-    """Is shown the mean and the maximum a layer pools, ``(B, C, 1, 1)``, and says what it shall go by."""
+    """Given the feature map ``(B, C, H, W)`` a layer pools, returns the mean and maximum to go by.
 
-    def __call__(self, layer: nn.Module, mean: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]: ...
+    Both are ``(B, C, 1, 1)``, in the map's dtype.
+    """
+
+    def __call__(self, x: Tensor, /) -> tuple[Tensor, Tensor]: ...
 
 
 @contextmanager
@@ -30,6 +33,6 @@ def pooling(rule: Pooling | None) -> Iterator[None]:
 
 
 def current_pooling() -> Pooling | None:
-    """The rule in force; without one, each layer goes by what it pools."""
+    """The rule in force; without one, each layer goes by what it pools itself."""
     rule: Pooling | None = getattr(_local, "rule", None)
     return rule

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from invertible_rescaling import registry
+from invertible_rescaling import layerwise, registry, tiling
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError, ValueRangeError
 from invertible_rescaling.functional import quantize
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
-from invertible_rescaling.pooling import pooling
 from invertible_rescaling.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.specs import named, resolve_latent, resolve_subnet
-from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, DenseBlock
-from invertible_rescaling.tiling import ImageStatistics, Window, reach_of, run_tiled, windows
+from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
 from invertible_rescaling.transforms import HaarDownsampling
 
 __all__ = ["InvertibleRescaler"]
@@ -30,9 +28,6 @@ for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "ze
     registry.register_latent(_name, _latent)
 
 _RANGE_TOLERANCE = 1e-3
-_OVERLAP = 64
-
-Statistics = Literal["image", "tile"]
 
 Result = TypeVar("Result")
 
@@ -174,13 +169,7 @@ class InvertibleRescaler(nn.Module):
 
     @torch.no_grad()
     def downscale(
-        self,
-        hr: Tensor,
-        *,
-        bits: int = 8,
-        tile: int | None = None,
-        overlap: int | None = None,
-        statistics: Statistics = "image",
+        self, hr: Tensor, *, bits: int = 8, tile: int | None = None, overlap: int | None = None
     ) -> Tensor:
         """Shrink images to LR as it would be stored.
 
@@ -189,36 +178,44 @@ class InvertibleRescaler(nn.Module):
         Args:
             hr: ``(B, C, H, W)`` in [0, 1], any H and W of at least 1.
             bits: depth LR is rounded to.
-            tile: work in tiles of this many HR pixels a side, one at a time, so that memory beyond the image
-                and its LR does not grow with the image.
-            overlap: HR pixels that each tile is seen with on all sides, 64 by default. From
-                :attr:`receptive_field` on, tiles equal the whole but for ``statistics``.
-            statistics: what CRDB's global pooling goes by in tiles: ``"image"`` runs all tiles twice and
-                goes by means and maxima over all of them the second time; ``"tile"`` goes by each tile's own
-                and takes half the time.
+            tile: work in tiles of this many HR pixels a side, a multiple of the scale. The result is the same
+                up to rounding; memory beyond ``hr`` and the result is a copy of one image, and what a tile
+                takes. Sub-networks that pool globally are evaluated twice.
+            overlap: with ``tile``, let each tile go through on its own, seen with this many HR pixels around
+                it, so that memory does not grow with the image. From :attr:`receptive_field` on the result is
+                the same where nothing is pooled globally; CRDB pools over what each tile sees.
 
         Returns:
             ``(B, C, ceil(H/scale), ceil(W/scale))`` in [0, 1], every value exactly
-            ``k / (2**bits - 1)``.
+            ``k / (2**bits - 1)``, in the memory format of ``hr``.
 
         Raises:
             ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1].
+            ConfigError: on a tile or overlap that cannot be, or, without ``overlap``, where how far a
+                sub-network reaches is not known (:func:`~invertible_rescaling.reach.reach_of`).
 
         Example:
             >>> import torch
             >>> from invertible_rescaling import iirn_x4
-            >>> iirn_x4().downscale(torch.rand(1, 3, 1, 4000)).shape
+            >>> model = iirn_x4(blocks=1)
+            >>> model.downscale(torch.rand(1, 3, 1, 4000)).shape
             torch.Size([1, 3, 1, 1000])
+            >>> model.downscale(torch.rand(1, 3, 300, 200), tile=128).shape
+            torch.Size([1, 3, 75, 50])
         """
         self._check_image(hr, "downscale")
+        tiling.check_tiles(tile, overlap, self.scale)
         if tile is None:
-            return _laid_out_like(hr, quantize(self._shrink(hr), bits))
-        small = [-(-side // self.scale) for side in hr.shape[-2:]]
-        out = hr.new_empty((hr.shape[0], self.channels, *small))
-        self._in_tiles(
-            lambda piece, _: self._shrink(piece), hr, out, (self.scale, 1), (tile, overlap), statistics
-        )
-        return quantize(out, bits)
+            return tiling.laid_out_like(hr, quantize(self._shrink(hr), bits))
+        small = (-(-side // self.scale) for side in hr.shape[-2:])
+        lr = tiling.space_like(hr, (hr.shape[0], self.channels, *small))
+        if overlap is None:
+            layerwise.shrink(self.flow, hr, lr, tile, self.scale, bits)
+        else:
+            tiling.shrink(
+                lambda piece: quantize(self._shrink(piece), bits), hr, lr, tile, overlap, self.scale
+            )
+        return lr
 
     @torch.no_grad()
     def upscale(
@@ -229,7 +226,6 @@ class InvertibleRescaler(nn.Module):
         latent: Tensor | None = None,
         tile: int | None = None,
         overlap: int | None = None,
-        statistics: Statistics = "image",
     ) -> Tensor:
         """Bring LR images back to full size.
 
@@ -237,16 +233,17 @@ class InvertibleRescaler(nn.Module):
             lr: ``(B, C, h, w)`` in [0, 1], as :meth:`downscale` made it or as read from a file.
             size: the original (H, W); ``scale`` times LR's by default. The padding is cut off again.
             latent: a z to use in place of the model's own latent.
-            tile: as for :meth:`downscale`, in HR pixels. A random latent is drawn for each tile.
+            tile: as for :meth:`downscale`, in HR pixels. A latent that declares no ``reach``, such as random
+                noise, is made for all of LR at once, and is as large as HR.
             overlap: as for :meth:`downscale`, in HR pixels.
-            statistics: as for :meth:`downscale`.
 
         Returns:
-            ``(B, C, H, W)``, clamped to [0, 1].
+            ``(B, C, H, W)``, clamped to [0, 1], in the memory format of ``lr``.
 
         Raises:
             ShapeError: ``size`` is not one that downscales to LR's, or a shape is wrong.
             DtypeError, ValueRangeError: on what is no image batch in [0, 1].
+            ConfigError: as for :meth:`downscale`.
 
         Example:
             >>> import torch
@@ -257,36 +254,32 @@ class InvertibleRescaler(nn.Module):
         """
         self._check_image(lr, "upscale")
         height, width = self._original_size(lr, size)
+        tiling.check_tiles(tile, overlap, self.scale)
         if tile is None:
-            return _laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
-        if latent is not None:
-            self._check_pair(lr, latent)
-        out = lr.new_empty((lr.shape[0], self.channels, height, width))
-        return self._in_tiles(
-            lambda piece, window: self._enlarge(piece, None if latent is None else window.cut(latent)),
-            lr,
-            out,
-            (1, self.scale),
-            (tile, overlap),
-            statistics,
-        )
+            return tiling.laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
+        z = tiling.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
+        hr = tiling.space_like(lr, (lr.shape[0], self.channels, height, width))
+        if overlap is None:
+            layerwise.enlarge(self.flow, lr, z, hr, tile, self.scale)
+        else:
+            tiling.enlarge(self._enlarge, lr, z, hr, tile, overlap, self.scale)
+        return hr
 
     @property
     def receptive_field(self) -> int:
         """HR pixels to each side that a pixel of either direction depends on, at most, global pooling aside.
 
+        A latent that declares no ``reach`` is not counted.
+
         Raises:
-            ConfigError: a sub-network's reach is not known.
+            ConfigError: how far a sub-network reaches is not known.
+
+        Example:
+            >>> from invertible_rescaling import irn_x4
+            >>> irn_x4(blocks=1).receptive_field
+            63
         """
-        reach, grain = 0, 1
-        for layer in self.flow:
-            if isinstance(layer, HaarDownsampling):
-                grain *= 2
-                reach += grain
-            else:
-                phi, *others = (reach_of(network) for network in layer.children())
-                reach += grain * (phi + max(others, default=0))
-        return reach + 4 * self.scale  # bicubic enlargement in the latent
+        return tiling.receptive_field(self.flow, self.latent)
 
     def _shrink(self, hr: Tensor) -> Tensor:
         """LR before it is rounded."""
@@ -298,33 +291,6 @@ class InvertibleRescaler(nn.Module):
     def _enlarge(self, lr: Tensor, latent: Tensor | None) -> Tensor:
         """HR in full multiples of the scale."""
         return self.inverse(lr, self.latent(lr) if latent is None else latent).clamp(0, 1)
-
-    def _in_tiles(
-        self,
-        function: Callable[[Tensor, Window], Tensor],
-        source: Tensor,
-        out: Tensor,
-        grains: tuple[int, int],
-        size: tuple[int, int | None],
-        statistics: Statistics,
-    ) -> Tensor:
-        """Fill ``out`` tile by tile, image by image."""
-        side, overlap = _tile_size(*size, self.scale)
-        if statistics not in get_args(Statistics):
-            raise ConfigError(f'statistics must be "image" or "tile", got {statistics!r}')
-        pooled = statistics == "image" and any(isinstance(m, ChannelAttention) for m in self.modules())
-        height, width = (source if grains[0] == 1 else out).shape[-2:]
-        for image, result in zip(torch.split(source, 1), torch.split(out, 1), strict=True):
-            gathered = ImageStatistics()
-            with pooling(gathered if pooled else None):
-                if pooled:
-                    for window in windows(height, width, side, overlap):
-                        piece = window.cut(image, grains[0])
-                        gathered.weight = float(piece.shape[-2] * piece.shape[-1])
-                        function(piece, window)
-                    gathered.settle()
-                run_tiled(function, image, result, windows(height, width, side, overlap), grains)
-        return out
 
     def _run(self, direction: Callable[[Tensor], Result], state: Tensor) -> Result:
         """Run one direction of the flow; for inference, in the memory format convolutions are fastest in."""
@@ -401,25 +367,6 @@ class InvertibleRescaler(nn.Module):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}, channels={self.channels}, blocks={self.blocks}, clamp={self.clamp}"
-
-
-def _tile_size(tile: int, overlap: int | None, scale: int) -> tuple[int, int]:
-    """Tile and overlap in LR pixels, for HR pixels; an overlap that is no multiple of the scale grows."""
-    if isinstance(tile, bool) or not isinstance(tile, int) or tile < 1 or tile % scale:
-        raise ConfigError(f"tile must be a positive multiple of the scale {scale}, got {tile!r}")
-    if overlap is None:
-        overlap = _OVERLAP
-    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
-        raise ConfigError(f"overlap must be 0 or more HR pixels, got {overlap!r}")
-    return tile // scale, -(-overlap // scale)
-
-
-def _laid_out_like(given: Tensor, made: Tensor) -> Tensor:
-    """``made`` in the memory format of ``given``, if that is one of PyTorch's two."""
-    for layout in (torch.contiguous_format, torch.channels_last):
-        if given.is_contiguous(memory_format=layout):
-            return made.contiguous(memory_format=layout)
-    return made
 
 
 def _check_scale(scale: int) -> int:

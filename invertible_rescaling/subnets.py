@@ -55,10 +55,8 @@ class ChannelAttention(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """Return the weights alone, ``(B, C, 1, 1)`` in (0, 1)."""
-        mean, peak = x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
         rule = current_pooling()
-        if rule is not None:
-            mean, peak = rule(self, mean, peak)
+        mean, peak = _pooled(x) if rule is None else rule(x)
         return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
 
 
@@ -189,6 +187,10 @@ class RRDB(nn.Module):
             body = body + _RESIDUAL_SCALE * block(body)
         out = x + _RESIDUAL_SCALE * body
         return out if self.projection is None else _RESIDUAL_SCALE * self.projection(out)
+
+
+def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:

@@ -1,126 +1,135 @@
-"""Images in tiles, so that memory depends on the tile and not on the image."""
+"""Images in independent tiles, and what both ways to work in tiles share.
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+Independent tiles each run through the whole bijection with some pixels around them. Memory beyond the images
+going in and coming out depends on the tile alone; :mod:`~invertible_rescaling.layerwise` is the exact way.
+"""
+
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
+from invertible_rescaling.base import InvertibleModule
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.halfsteps import HalfStep
+from invertible_rescaling.reach import declared_reach, reach_of
+from invertible_rescaling.transforms import HaarDownsampling
+from invertible_rescaling.windows import Window, windows
 
-__all__ = ["ImageStatistics", "Window", "reach_of", "run_tiled", "windows"]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A tile ``[top, bottom) x [left, right)`` and the larger window it is computed from, in LR pixels."""
-
-    tile: tuple[int, int, int, int]
-    seen: tuple[int, int, int, int]
-
-    def cut(self, image: Tensor, grain: int = 1) -> Tensor:
-        """The window's part of an image ``(..., H, W)`` with ``grain`` pixels to one of LR on each side."""
-        top, bottom, left, right = (edge * grain for edge in self.seen)
-        return image[..., top:bottom, left:right]
-
-    def place(self, found: Tensor, image: Tensor, grain: int = 1) -> None:
-        """Write the tile's part of ``found``, which covers the window, to where it belongs in ``image``."""
-        top, bottom, left, right = (edge * grain for edge in self.tile)
-        target = image[..., top:bottom, left:right]
-        up, across = top - self.seen[0] * grain, left - self.seen[2] * grain
-        target.copy_(found[..., up : up + target.shape[-2], across : across + target.shape[-1]])
+__all__: list[str] = []  # for the rescaler alone
 
 
-def windows(height: int, width: int, side: int, overlap: int) -> Iterator[Window]:
-    """Tiles of at most ``side`` that cover ``height x width``, each seen with ``overlap`` on all sides.
-
-    Example:
-        >>> from invertible_rescaling.tiling import windows
-        >>> [window.seen for window in windows(4, 10, side=6, overlap=1)]
-        [(0, 4, 0, 7), (0, 4, 5, 10)]
-    """
-    for top in range(0, height, side):
-        bottom = min(top + side, height)
-        for left in range(0, width, side):
-            right = min(left + side, width)
-            seen = (
-                max(0, top - overlap),
-                min(height, bottom + overlap),
-                max(0, left - overlap),
-                min(width, right + overlap),
-            )
-            yield Window((top, bottom, left, right), seen)
-
-
-def run_tiled(
-    function: Callable[[Tensor, Window], Tensor],
-    source: Tensor,
-    out: Tensor,
-    parts: Iterator[Window],
-    grains: tuple[int, int],
-) -> Tensor:
-    """Fill ``out`` with ``function`` of each window of ``source``.
-
-    Args:
-        function: maps a window of ``source`` to what belongs there in ``out``.
-        source: an image ``(..., H, W)``.
-        out: another, to be filled.
-        parts: in LR pixels.
-        grains: how many pixels of ``source`` and of ``out`` one LR pixel is on each side.
-    """
-    for window in parts:
-        window.place(function(window.cut(source, grains[0]), window), out, grains[1])
-    return out
-
-
-def reach_of(network: nn.Module) -> int:
-    """How far to each side a network's output depends on its input, at most: its convolutions' reach, added.
-
-    Global pooling reaches over everything and is not counted; :class:`ImageStatistics` takes care of it.
+def check_tiles(tile: int | None, overlap: int | None, scale: int) -> None:
+    """Refuse tiles that cannot be.
 
     Raises:
-        ConfigError: a convolution with a stride, whose reach is no sum.
-
-    Example:
-        >>> from invertible_rescaling import CRDB, DenseBlock
-        >>> from invertible_rescaling.tiling import reach_of
-        >>> reach_of(CRDB(9, 3)), reach_of(DenseBlock(9, 3))
-        (8, 5)
+        ConfigError: ``tile`` is no positive multiple of the scale, ``overlap`` no number of pixels, or given
+            without a tile.
     """
-    reach = 0
-    for conv in network.modules():
-        if not isinstance(conv, nn.Conv2d):
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1 or tile % scale):
+        raise ConfigError(f"tile must be a positive multiple of the scale {scale}, got {tile!r}")
+    if overlap is None:
+        return
+    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
+        raise ConfigError(f"overlap must be 0 or more HR pixels, got {overlap!r}")
+    if tile is None:
+        raise ConfigError(f"overlap={overlap} is for work in tiles; pass tile= as well, or neither")
+
+
+def shrink(
+    function: Callable[[Tensor], Tensor], hr: Tensor, out: Tensor, tile: int, overlap: int, scale: int
+) -> None:
+    """Fill LR images ``out`` with ``function`` of windows of ``hr``; tile and overlap are in HR pixels."""
+    for image, result in zip(torch.split(hr, 1), torch.split(out, 1), strict=True):
+        for window in _aligned(out, tile, overlap, scale):
+            window.place(function(window.cut(image, scale)), result)
+
+
+def enlarge(
+    function: Callable[[Tensor, Tensor], Tensor],
+    lr: Tensor,
+    z: Callable[[int, Window], Tensor],
+    out: Tensor,
+    tile: int,
+    overlap: int,
+    scale: int,
+) -> None:
+    """Fill HR images ``out`` with ``function`` of windows of ``lr`` and of the latent ``z``."""
+    for index, (image, result) in enumerate(zip(torch.split(lr, 1), torch.split(out, 1), strict=True)):
+        for window in _aligned(lr, tile, overlap, scale):
+            window.place(function(window.cut(image), z(index, window)), result, scale)
+
+
+def latent_in_windows(
+    latent: nn.Module | Tensor, lr: Tensor, check: Callable[[Tensor, Tensor], None]
+) -> Callable[[int, Window], Tensor]:
+    """Return what gives the latent of a window of one of the images, as the whole image's latent has it.
+
+    A module that declares ``reach``, in LR pixels, is asked for each window with as much around. Any other
+    may depend on all of LR, or draw at random: it is asked once, for the whole batch.
+
+    Args:
+        latent: maps LR to z, or is z.
+        lr: ``(B, C, h, w)``.
+        check: raises where a z does not go with an LR.
+    """
+    if isinstance(latent, Tensor):
+        check(lr, latent)
+        return lambda index, window: window.cut(latent[index : index + 1])
+    reach = declared_reach(latent)
+    if reach is None:
+        return latent_in_windows(latent(lr), lr, check)
+
+    def of_window(index: int, window: Window) -> Tensor:
+        around = window.around(reach, lr.shape[2], lr.shape[3])
+        image = around.cut(lr[index : index + 1])
+        z = latent(image)
+        check(image, z)
+        return around.own(z)
+
+    return of_window
+
+
+def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
+    """HR pixels to each side that a pixel of either direction depends on, at most, global pooling aside.
+
+    Raises:
+        ConfigError: how far a layer or a sub-network reaches is not known.
+    """
+    reach, grain = 0, 1
+    for layer in flow:
+        if type(layer) is HaarDownsampling:
+            reach += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
+            grain *= 2
             continue
-        if any(stride != 1 for stride in conv.stride):
-            raise ConfigError(f"the reach of a network with {conv} is not known; pass overlap= in HR pixels")
-        sides = zip(conv.kernel_size, conv.dilation, strict=True)
-        reach += max((size - 1) * dilation - (size - 1) * dilation // 2 for size, dilation in sides)
-    return reach
+        offered: Callable[[], Iterable[HalfStep]] | None = getattr(layer, "half_steps", None)
+        if offered is None:
+            raise ConfigError(
+                f"how far a {type(layer).__name__} reaches is not known: it has no half_steps()"
+            )
+        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in offered())
+    return reach + grain * (declared_reach(latent) or 0)
 
 
-@dataclass
-class ImageStatistics:
-    """What global pooling finds in an image, gathered over its tiles and then the same for each of them.
+def laid_out_like(given: Tensor, made: Tensor) -> Tensor:
+    """``made`` in the memory format of ``given``, if that is one of PyTorch's two."""
+    layout = _layout(given)
+    return made if layout is None else made.contiguous(memory_format=layout)
 
-    A rule for :func:`~invertible_rescaling.pooling.pooling`: until :meth:`settle` every tile goes by what it
-    pools itself, and from then on by the mean and the maximum over all tiles.
-    """
 
-    weight: float = 1.0
-    settled: bool = False
-    _sums: dict[nn.Module, Tensor] = field(default_factory=dict)
-    _peaks: dict[nn.Module, Tensor] = field(default_factory=dict)
-    _weights: dict[nn.Module, float] = field(default_factory=dict)
+def space_like(given: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An empty tensor of another shape in the dtype and memory format, and on the device, of ``given``."""
+    layout = _layout(given) or torch.contiguous_format
+    return torch.empty(shape, dtype=given.dtype, device=given.device, memory_format=layout)
 
-    def settle(self) -> None:
-        """From now on go by what was gathered."""
-        self.settled = True
 
-    def __call__(self, layer: nn.Module, mean: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
-        if self.settled:
-            return self._sums[layer] / self._weights[layer], self._peaks[layer]
-        known = layer in self._sums
-        self._sums[layer] = self._sums[layer] + self.weight * mean if known else self.weight * mean
-        self._peaks[layer] = torch.maximum(self._peaks[layer], peak) if known else peak
-        self._weights[layer] = self._weights.get(layer, 0.0) + self.weight
-        return mean, peak
+def _layout(given: Tensor) -> torch.memory_format | None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if given.is_contiguous(memory_format=layout):
+            return layout
+    return None
+
+
+def _aligned(lr: Tensor, tile: int, overlap: int, scale: int) -> Iterable[Window]:
+    """Windows in LR pixels; an overlap that is no multiple of the scale grows."""
+    return windows(lr.shape[2], lr.shape[3], tile // scale, -(-overlap // scale))

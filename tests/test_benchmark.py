@@ -52,7 +52,8 @@ def test_memory_and_tiles_are_measured(tmp_path) -> None:
         assert benchmark.main(command) == 0
     finally:
         torch.set_num_threads(threads)
-    assert [row["direction"] for row in json.loads(out.read_text())["tiles"]] == ["down", "up"]
+    rows = json.loads(out.read_text())["tiles"]
+    assert [row["direction"] for row in rows] == ["down", "up", "down, exact", "up, exact"]
     with PeakMemory(torch.device("cpu")) as used:
         held = torch.ones(2**24)
     assert used.bytes >= 0.9 * held.nbytes

@@ -127,6 +127,56 @@ def test_db1_is_haar(correction: str, dtype: torch.dtype, size: tuple[int, int])
     assert largest_difference(ours, theirs) < WAVELET_TAPS
 
 
+def _reaches(latent: WaveletLatent, lr: Tensor, at: tuple[int, int]) -> int:
+    """How far a pixel of z depends on LR pixels, to the farthest of four sides."""
+    lr = lr.clone().requires_grad_()
+    row, column = at
+    z = latent(lr)[0, :, row, column]
+    (grad,) = torch.autograd.grad(z @ torch.linspace(1, 2, len(z), dtype=z.dtype), lr)
+    rows, columns = (grad.abs().sum((0, 1, 2 + side)).nonzero() for side in (1, 0))
+    return int(max(row - rows.min(), rows.max() - row, column - columns.min(), columns.max() - column))
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("wavelet", ["haar", "db1", "db2", "db4", "bior3.1", "coif1", "dmey"])
+def test_the_reach_is_an_upper_bound(wavelet: str, scale: int, correction: str) -> None:
+    if wavelet == "dmey" and scale == 8:
+        return  # reaches over most of an image that is small enough for a test
+    latent = WaveletLatent(wavelet, correction, scale=scale)
+    side = 2 * latent.reach + 5
+    lr = uniform(1, 1, side, side, dtype=torch.float64)
+    for at in ((side // 2, side // 2), (1, side // 2), (side - 1, side - 1)):
+        assert _reaches(latent, lr, at) <= latent.reach
+    # And not much of one; taps that round to nothing apart.
+    assert _reaches(latent, lr, (side // 2, side // 2)) >= latent.reach - 1 - (wavelet == "dmey")
+
+
+@pytest.mark.parametrize(("wavelet", "reach"), [("haar", 2), ("db1", 2), ("db2", 3), ("db4", 5)])
+def test_the_reach_follows_from_the_filters(wavelet: str, reach: int) -> None:
+    assert WaveletLatent(wavelet, scale=4).reach == reach
+
+
+@given(
+    wavelet=st.sampled_from(["haar", "db4", "bior2.2"]),
+    correction=st.sampled_from(CORRECTIONS),
+    scale=st.sampled_from([2, 4]),
+    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    top=st.integers(0, 23),
+    left=st.integers(0, 23),
+    seed=seeds,
+)
+def test_a_part_seen_with_its_reach_is_that_of_the_whole(
+    wavelet, correction, scale, size, top, left, seed
+) -> None:
+    latent, lr = WaveletLatent(wavelet, correction, scale=scale), uniform(1, 2, *size, seed=seed)
+    top, left, reach = min(top, size[0] - 1), min(left, size[1] - 1), latent.reach
+    above, before = min(top, reach), min(left, reach)
+    part = lr[..., top - above : top + 1 + reach, left - before : left + 1 + reach]
+    found = latent(part)[..., above, before]
+    assert largest_difference(found, latent(lr)[..., top, left]) < SAME[torch.float32]
+
+
 @pytest.fixture(scope="module")
 def untrained():
     return iirn_x4(blocks=(0, 0)).eval()  # identity couplings: LR is the mean of each 4x4 block

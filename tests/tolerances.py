@@ -29,3 +29,7 @@ PRINTED_PSNR = 0.05
 
 # One sub-network at gain 0.5 under autocast to bfloat16, its sums in another order: a few of its 2**-8 steps.
 AUTOCAST_SUBNET = 3e-2
+
+# In tiles, layer by layer, against the whole image at gain 0.5, up to two couplings a stage.
+TILED = {torch.float64: 1e-10, torch.float32: 1e-5}
+TILED_AUTOCAST = 5e-2

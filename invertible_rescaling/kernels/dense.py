@@ -20,7 +20,7 @@ from invertible_rescaling.kernels.switch import is_ordinary, take
 
 __all__ = ["DenseLayers", "Observe", "densely_connected", "fill", "group_size", "project", "usable"]
 
-Observe = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Observe = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _STRIP_VALUES = 1 << 20  # of a strip's widest input, for each thread: 4 MB in float32
 _LEAST_ROWS = 16
@@ -104,7 +104,8 @@ def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = 
     Args:
         x: ``(B, C, H, W)``, in any memory format.
         layers: each reads ``x`` and the features of those before it.
-        observe: is shown what attention pooled and returns what it shall go by.
+        observe: is shown all features ``(B, C, H, W)`` and returns the mean and maximum that attention shall
+            go by, in place of what it would pool.
 
     Returns:
         ``(B, out_channels, H, W)``, in ``channels_last``; in autocast's dtype under autocast.
@@ -117,9 +118,9 @@ def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = 
     buffer = take((min(count, x.shape[0]), *layers.space(x)[1:]), dtype)
     for group, result in zip(torch.split(x, count), torch.split(out, count), strict=True):
         space = buffer[: group.shape[0]]
-        mean, peak = fill(space, group, layers)
+        mean, peak = fill(space, group, layers, pool=observe is None)
         if observe is not None:
-            mean, peak = observe(mean, peak)
+            mean, peak = observe(space.permute(0, 3, 1, 2)[:, :, layers.margin : -layers.margin])
         project(space, layers.scale(mean, peak) if layers.attention else None, layers, result)
     return out
 
@@ -129,13 +130,14 @@ def group_size(x: Tensor) -> int:
     return max(1, _GROUP_PIXELS // (x.shape[2] * x.shape[3]))
 
 
-def fill(buffer: Tensor, x: Tensor, layers: DenseLayers) -> tuple[Tensor, Tensor]:
+def fill(buffer: Tensor, x: Tensor, layers: DenseLayers, *, pool: bool = True) -> tuple[Tensor, Tensor]:
     """Fill a buffer ``(B, rows, W, features)`` with images ``(B, C, H, W)`` and all their features.
 
     Returns:
-        The features' means and maxima ``(B, features, 1, 1)`` for attention; anything where there is none.
+        The features' means and maxima ``(B, features, 1, 1)`` for attention; anything where there is none, or
+        where ``pool`` is False.
     """
-    pooled = bool(layers.attention)
+    pooled = pool and bool(layers.attention)
     margin, (height, width) = layers.margin, x.shape[2:]
     # Convolutions pad the columns themselves and find the rows above and below in the buffer.
     buffer[:, :margin], buffer[:, -margin:] = 0, 0

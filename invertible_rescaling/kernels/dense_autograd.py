@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -40,8 +39,7 @@ def run_dense(x: Tensor, features: Any, attention: Any, last: Any) -> Tensor | N
     if attention is not None:
         around += attention.modules()
         mlp = _tensors_of(getattr(attention, "mlp", None))
-        rule = current_pooling()
-        observe = None if rule is None else partial(rule, attention)
+        observe = current_pooling()
     if (
         mlp is None
         or type(features.activation) is not nn.LeakyReLU
