@@ -105,7 +105,7 @@ class DenseBlock(nn.Module):
         self.last = _zero_conv(self.features.out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        fast = run_dense(x, self.features, None, self.last)
+        fast = _run_fast(x, self.features, None, self.last)
         out: Tensor = self.last(self.features(x)) if fast is None else fast
         return out
 
@@ -142,7 +142,7 @@ class CRDB(nn.Module):
         self.last = _zero_conv(self.features.out_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        fast = run_dense(x, self.features, self.attention, self.last)
+        fast = _run_fast(x, self.features, self.attention, self.last)
         out: Tensor = self.last(self.attention(self.features(x))) if fast is None else fast
         return out
 
@@ -191,6 +191,12 @@ class RRDB(nn.Module):
 
 def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+
+
+def _run_fast(x: Tensor, features: nn.Module, attention: nn.Module | None, last: nn.Module) -> Tensor | None:
+    """What the kernels make of a sub-network; None where somebody's own modules are part of it."""
+    own = type(features) is _DenselyConnected and (attention is None or type(attention) is ChannelAttention)
+    return run_dense(x, features, attention, last) if own else None
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:

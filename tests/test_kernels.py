@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 from strategies import uniform
 from tolerances import AUTOCAST_SUBNET, SAME
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vmap
+from torch.func import functional_call, grad, jvp, vmap
 
-from invertible_rescaling import CRDB, RRDB, AffineCoupling, DenseBlock, iirn_x2, iirn_x4, irn_x4
-from invertible_rescaling.kernels import dense, dense_autograd, fast_kernels, switch
-from invertible_rescaling.kernels.dense import usable
+from invertible_rescaling import (
+    CRDB,
+    RRDB,
+    AffineCoupling,
+    ChannelAttention,
+    DenseBlock,
+    iirn_x2,
+    iirn_x4,
+    irn_x4,
+)
+from invertible_rescaling.kernels import dense, dense_autograd, fast_kernels, guard, switch
+from invertible_rescaling.kernels.guard import usable
 from invertible_rescaling.kernels.narrow import OutputConv, is_narrow
 from invertible_rescaling.kernels.switch import scratch
 from invertible_rescaling.testing import randomize
@@ -32,7 +41,7 @@ LAYOUTS = {
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the kernels on the smallest images too, and in several strips, so that small tests see it all."""
-    monkeypatch.setattr(dense, "_LEAST_PIXELS", 0)
+    monkeypatch.setattr(guard, "_LEAST_PIXELS", 0)
     monkeypatch.setattr(dense, "_STRIP_VALUES", 1)
     monkeypatch.setattr(dense, "_LEAST_ROWS", 5)
     monkeypatch.setattr(dense, "_GROUP_PIXELS", 150)  # two images of a batch together, or one, or all
@@ -78,7 +87,7 @@ def test_equal_the_plain_sub_networks(kind, channels, growth, batch, side, layou
     x = LAYOUTS[layout](torch.randn(max(batch, 1), channels[0], *side))[:batch]
     before = x.clone()
     with mode():
-        assert usable(x, ()) == (batch > 0)
+        assert usable(x, (), nn.LeakyReLU(0.2), ()) == (batch > 0)
         fast = network(x)
         with fast_kernels(False):
             plain = network(x)
@@ -156,6 +165,120 @@ def test_gradients_of_gradients_of_a_network_used_twice_equal_the_plain_ones() -
         plain = first_order()
     for a, b in zip(fast, plain, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4 * (1 + float(b.detach().abs().max())), rtol=0)
+
+
+class _Halved(ChannelAttention):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 2
+
+
+class _Twice(nn.Module):
+    """Stands in for the features, twice as large."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features, self.convs, self.activation = features, features.convs, features.activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.features(x)
+
+
+def _change(network: CRDB, change: str) -> None:
+    if change == "subclass of the attention":
+        network.attention.__class__ = _Halved
+    elif change == "patched attention":
+        plain = network.attention.attention
+        network.attention.attention = lambda x: 2 * plain(x)
+    elif change == "patched features":
+        plain = network.features.forward
+        network.features.forward = lambda x: 2 * plain(x)
+    elif change == "other features":
+        network.features = _Twice(network.features)
+    elif change == "negative slope":
+        network.features.activation.negative_slope = -0.3
+    elif change == "other activation":
+        network.features.activation = nn.GELU()
+    elif change == "other activation of the attention":
+        network.attention.mlp[1] = nn.Tanh()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "subclass of the attention",
+        "patched attention",
+        "patched features",
+        "other features",
+        "negative slope",
+        "other activation",
+        "other activation of the attention",
+    ],
+)
+def test_changed_sub_networks_are_used_as_they_are(change: str, used: list[int]) -> None:
+    network, x = randomize(CRDB(3, 3), 0.5), uniform(1, 3, 9, 9)
+    before = _gradients(network, x.requires_grad_(), torch.ones(1, 3, 9, 9))
+    used.clear()
+    _change(network, change)
+    torch.testing.assert_close(*_both(lambda: network(x)), atol=1e-6, rtol=1e-6)
+    after = _gradients(network, x, torch.ones(1, 3, 9, 9))
+    assert not used
+    assert not torch.allclose(after[0], before[0])  # or the change would not be one
+
+
+@pytest.mark.filterwarnings("ignore:.*global.*:UserWarning")
+def test_global_hooks_are_heard(used: list[int]) -> None:
+    heard: list[str] = []
+    handle = nn.modules.module.register_module_forward_hook(lambda m, *_: heard.append(type(m).__name__))
+    try:
+        with torch.no_grad():
+            CRDB(3, 3)(uniform(1, 3, 9, 9))
+    finally:
+        handle.remove()
+    assert "ChannelAttention" in heard
+    assert not used
+
+
+def test_transforms_over_parameters_see_the_plain_modules(used: list[int]) -> None:
+    network, x = randomize(CRDB(3, 3), 0.5), uniform(2, 3, 9, 9)
+    parameters = {name: p.detach() for name, p in network.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(network, parameters, x).square().sum()
+
+    found = grad(loss)(parameters, x)
+    expected = _gradients(network, x, 2 * network(x).detach())
+    for a, b in zip(found.values(), expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    used.clear()
+    each = vmap(grad(loss), in_dims=(None, 0))(parameters, x.unsqueeze(1))
+    for name, a in each.items():
+        torch.testing.assert_close(a.sum(0), found[name], atol=1e-4, rtol=1e-4)
+    models = {name: torch.stack((p, 2 * p)) for name, p in parameters.items()}
+    ensemble = vmap(lambda p: functional_call(network, p, x))(models)
+    with torch.no_grad():
+        torch.testing.assert_close(ensemble[0], network(x), atol=1e-5, rtol=1e-5)
+
+
+def test_backward_inside_autocast_is_as_precise_as_outside() -> None:
+    network, x = randomize(CRDB(3, 3), 0.5), uniform(2, 3, 9, 9).requires_grad_()
+    ones = torch.ones(2, 3, 9, 9)
+    expected = _gradients(network, x, ones)
+    out, wanted = network(x), [x, *network.parameters()]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(out, wanted, ones)
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("kind", [CRDB, DenseBlock, RRDB])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_sub_networks_keep_the_layout_at_any_size(kind, layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    network = kind(9, 3)
+    for side in (8, 40):
+        x = uniform(2, 9, side, side).contiguous(memory_format=layout)
+        assert network(x).is_contiguous(memory_format=layout)
+        with torch.no_grad():
+            assert network(x).is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("change", ["circular", "patched"])
@@ -246,7 +369,7 @@ def test_the_kernels_are_what_runs(used: list[int]) -> None:
 
 def test_a_wrong_kernel_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, x = randomize(CRDB(9, 3), 0.5), uniform(1, 9, 12, 12)
-    monkeypatch.setattr(dense, "_strips", lambda height, width, channels: [(0, 6), (7, height)])
+    monkeypatch.setattr(dense, "strips", lambda height, width, channels: [(0, 6), (7, height)])
     fast, plain = _both(lambda: network(x))
     assert not torch.allclose(fast[:, :, 7:], plain[:, :, 7:], atol=1e-4)
 

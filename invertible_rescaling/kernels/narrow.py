@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from invertible_rescaling.kernels.switch import is_ordinary
 
-__all__ = ["OutputConv", "add_columns", "columns_of", "is_narrow", "weight_gradient"]
+__all__ = ["OutputConv"]
 
 _LANES = 16  # float32 values in the widest vector register
 
@@ -40,6 +40,7 @@ class OutputConv(nn.Conv2d):
             and is_ordinary(x)
             and x.device.type == "cpu"
             and x.dtype in (torch.float32, torch.float64)
+            and is_ordinary(self.weight)
             and self.weight.dtype == x.dtype
             and not torch.is_autocast_enabled("cpu")
         ):

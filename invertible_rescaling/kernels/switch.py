@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["fast_kernels", "is_ordinary", "may_overwrite", "scratch", "take"]
+__all__ = ["fast_kernels"]
 
 _local = threading.local()
 
@@ -17,7 +17,9 @@ _local = threading.local()
 def fast_kernels(enabled: bool) -> Iterator[None]:
     """Switch the kernels on or off within a block, for this thread; off leaves the plain modules.
 
-    Both compute the same sums in another order: results differ by rounding.
+    Both compute the same sums in another order: results differ by rounding. What recomputes activations in
+    the backward pass, :func:`torch.utils.checkpoint.checkpoint` or reversible backpropagation, goes by the
+    switch as it stands then: put ``backward()`` inside the block as well.
 
     Example:
         >>> import torch
@@ -39,7 +41,7 @@ def is_ordinary(x: Tensor) -> bool:
     """Whether the kernels are on and a call is just that: nothing traces, compiles or transforms it."""
     return (
         getattr(_local, "enabled", True)
-        and type(x) is Tensor
+        and type(x) in (Tensor, nn.Parameter)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

@@ -1,0 +1,69 @@
+"""Whether the kernels may stand in for modules: only where these would compute what they were made for."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invertible_rescaling.kernels.narrow import OutputConv
+from invertible_rescaling.kernels.switch import is_ordinary
+
+__all__: list[str] = []  # for the sub-networks alone
+
+_LEAST_PIXELS = 24 * 24  # below, the calls cost more than the sums
+
+
+def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around: Iterable[nn.Module]) -> bool:
+    """Whether the kernels may compute a densely connected sub-network on this input.
+
+    They may on CPU, in float32, on images large enough to pay, and only in place of modules that nobody has
+    replaced, patched, hooked or handed the tensors of a function transform.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        convs: all 3x3 convolutions.
+        activation: behind the hidden ones.
+        around: the other modules of the sub-network, whose types the caller has checked.
+    """
+    return (
+        is_ordinary(x)
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.dim() == 4
+        and x.shape[0] * x.shape[2] * x.shape[3] >= max(1, _LEAST_PIXELS)
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and not nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+        and type(activation) is nn.LeakyReLU
+        and activation.negative_slope >= 0  # else the maximum of the result is not that of the sums
+        and is_pristine(activation)
+        and all(map(_is_as_made, convs))
+        and all(map(is_pristine, around))
+    )
+
+
+def is_pristine(module: nn.Module) -> bool:
+    """Whether calling a module calls its class's own ``forward``, unheard, with ordinary parameters."""
+    state: dict[str, Any] = vars(module)
+    return not (
+        "forward" in state
+        or "attention" in state
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or not all(is_ordinary(tensor) for tensor in module._parameters.values() if tensor is not None)
+    )
+
+
+def _is_as_made(conv: nn.Module) -> bool:
+    return bool(
+        type(conv) in (nn.Conv2d, OutputConv)
+        and conv.weight.dtype == torch.float32
+        and conv.kernel_size == (3, 3)
+        and conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding == conv.dilation
+        and conv.padding_mode == "zeros"
+        and is_pristine(conv)
+    )
