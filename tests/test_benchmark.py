@@ -8,8 +8,9 @@ import torch
 from strategies import uniform
 
 import benchmark
+from benchmarking.inference import photograph
 from benchmarking.naive import NaiveRescaler
-from benchmarking.timing import PeakMemory, medians, product_rate
+from benchmarking.timing import PeakMemory, medians
 from invertible_rescaling import create_model
 from invertible_rescaling.testing import randomize
 
@@ -72,7 +73,27 @@ def test_medians_take_turns() -> None:
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
     assert set(medians(calls, 2, torch.device("cpu"))) == {"a", "b"}
     assert "".join(order) == "ababab"
-    assert product_rate(1, torch.device("cpu"), torch.float32) > 0
+
+
+def test_a_photograph_of_any_size_has_no_seam() -> None:
+    image = photograph(700, 1100)
+    assert image.shape == (1, 3, 700, 1100)
+    assert torch.equal(image[..., 511, :], image[..., 512, :])  # mirrored, not begun anew
+    assert torch.equal(image[..., :512, :512], photograph(512, 512))
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_reversible_memory_does_not_grow_with_depth(tmp_path) -> None:
+    out = tmp_path / "figures.json"
+    command = ["memory", "--depths", "1", "5", "--batch", "1", "--patch", "128", "--threads", "1"]
+    assert benchmark.main([*command, "--json", str(out)]) == 0
+    shallow, deep = json.loads(out.read_text())["memory"]
+    assert deep["reversible MB"] < 1.3 * shallow["reversible MB"]
+    assert deep["naive MB"] > 3 * shallow["naive MB"]
+    assert deep["plain MB"] > 1.5 * shallow["plain MB"]
 
 
 def test_a_missing_gpu_is_said(monkeypatch, capsys) -> None:

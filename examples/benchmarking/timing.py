@@ -34,21 +34,19 @@ def once(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def product_rate(repeats: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a large matrix product."""
-    side = 2048 if device.type == "cpu" else 8192
+def product(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """A large matrix product to take turns with what is measured, and its multiply-adds."""
+    side = 8192 if device.type != "cpu" else 2048 if dtype == torch.float32 else 512  # CPUs may emulate bf16
     a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
-    took = medians({"product": lambda: torch.mm(a, b, out=out)}, max(repeats, 5), device)
-    return side**3 / took["product"]
+    return lambda: torch.mm(a, b, out=out), side**3
 
 
-def copy_rate(repeats: int, device: torch.device) -> float:
-    """Bytes a second, read and written, of a large copy."""
+def copy(device: torch.device) -> tuple[Callable[[], object], int]:
+    """A large copy, and the bytes it reads and writes."""
     a = torch.rand(2**25 if device.type == "cpu" else 2**28, device=device)
     b = torch.empty_like(a)
-    took = medians({"copy": lambda: b.copy_(a)}, max(repeats, 5), device)
-    return 2 * a.numel() * a.element_size() / took["copy"]
+    return lambda: b.copy_(a), 2 * a.numel() * a.element_size()
 
 
 class PeakMemory:

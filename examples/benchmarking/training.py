@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,6 +78,7 @@ def peak(mode: str, blocks: int, options: Options) -> int:
     """Bytes one step takes at its peak; on CPU a step that would not fit fails and harms nobody else."""
     if options.device == "cpu":
         limit_memory()
+    make_step(mode, blocks, replace(options, batch=1, patch=32))()  # what is set up once does not count
     step = make_step(mode, blocks, options)
     with PeakMemory(torch.device(options.device)) as used:
         step()
@@ -84,7 +87,7 @@ def peak(mode: str, blocks: int, options: Options) -> int:
 
 def _in_a_process(mode: str, depth: int, options: Options) -> float | None:
     """Megabytes, or None where memory did not suffice."""
-    program = sys.argv[0]
+    program = str(Path(__file__).parent.parent / "benchmark.py")
     command = [sys.executable, program, "memory", "--child", mode, "--blocks", str(depth)]
     command += ["--batch", str(options.batch), "--patch", str(options.patch), "--device", options.device]
     command += ["--models", options.models[0], "--precision", options.precision]
