@@ -23,7 +23,7 @@ import torch
 from benchmarking.inference import inference
 from benchmarking.options import Options
 from benchmarking.training import MODES, memory, peak, training
-from benchmarking.whole import import_time, tiles
+from benchmarking.whole import TILED, import_time, tiled, tiles
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         print("there is no CUDA device here; leave --device out to measure on the CPU", file=sys.stderr)
         return 2
     if arguments.child:
-        print(json.dumps(peak(arguments.child, arguments.blocks, options)))
+        found = peak if arguments.child in MODES else tiled
+        print(json.dumps(found(arguments.child, options)))
         return 0
     results: dict[str, Any] = {"machine": machine(options.device), "options": given}
     print(f"{results['machine']}\n")
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--side", type=int, default=8192, help="of the image in tiles")
     add("--tile", type=int, default=1024, help="HR pixels")
     add("--json", type=Path, help="write all figures there")
-    add("--child", choices=MODES, help=argparse.SUPPRESS)
+    add("--child", choices=(*MODES, *TILED), help=argparse.SUPPRESS)
     return parser
 
 

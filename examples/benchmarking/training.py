@@ -1,16 +1,13 @@
 """Time and memory of a training step: naive, plain, checkpointed and reversible."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from benchmarking.children import in_a_process
 from benchmarking.naive import NaiveRescaler
 from benchmarking.options import Options
 from benchmarking.timing import PeakMemory, limit_memory, medians
@@ -42,7 +39,8 @@ def memory(options: Options) -> list[dict[str, Any]]:
     for depth in options.depths:
         row: dict[str, Any] = {"couplings a stage": depth}
         for mode in MODES:
-            row[f"{mode} MB"] = _in_a_process(mode, depth, options)
+            used = in_a_process("memory", mode, replace(options, blocks=depth))
+            row[f"{mode} MB"] = None if used is None else used / 1e6
         rows.append(row)
     return rows
 
@@ -74,29 +72,17 @@ def make_step(mode: str, blocks: int, options: Options) -> Callable[[], object]:
     return step
 
 
-def peak(mode: str, blocks: int, options: Options) -> int:
+def peak(mode: str, options: Options) -> int:
     """Bytes one step takes at its peak; on CPU a step that would not fit fails and harms nobody else."""
     if options.device == "cpu":
         limit_memory()
-    make_step(mode, blocks, replace(options, batch=1, patch=32))()  # what is set up once does not count
-    step = make_step(mode, blocks, options)
+    make_step(
+        mode, options.blocks, replace(options, batch=1, patch=32)
+    )()  # what is set up once does not count
+    step = make_step(mode, options.blocks, options)
     with PeakMemory(torch.device(options.device)) as used:
         step()
     return used.bytes
-
-
-def _in_a_process(mode: str, depth: int, options: Options) -> float | None:
-    """Megabytes, or None where memory did not suffice."""
-    program = str(Path(__file__).parent.parent / "benchmark.py")
-    command = [sys.executable, program, "memory", "--child", mode, "--blocks", str(depth)]
-    command += ["--batch", str(options.batch), "--patch", str(options.patch), "--device", options.device]
-    command += ["--models", options.models[0], "--precision", options.precision]
-    command += ["--threads", str(torch.get_num_threads())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"{mode} at {depth}: ended with {done.returncode}: {done.stderr[-200:]}", file=sys.stderr)
-        return None
-    return float(json.loads(done.stdout)) / 1e6
 
 
 def _checkpoint(layer: Any) -> None:
