@@ -2,8 +2,8 @@
 
     python examples/train_div2k.py --demo
     python examples/train_div2k.py --data photographs --val some_others --model iirn_x4 --out runs/mine
-    accelerate launch --num_processes 4 examples/train_div2k.py --data DIV2K --precision bf16
-    torchrun --nproc_per_node 4 examples/train_div2k.py --data DIV2K --precision bf16
+    accelerate launch --num_processes 4 examples/train_div2k.py --data DIV2K
+    torchrun --nproc_per_node 4 examples/train_div2k.py --data DIV2K
 
 A run can be stopped at any moment, by --time-limit, Ctrl-C or a power cut; the same command goes on with it
 and ends with the weights of a run that was never interrupted. In --out it leaves ``best.safetensors`` and
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from invertible_rescaling.data import ImagePair, PatchSampler
 from training.demo import demo_options, finish_demo, steps_within
 from training.download import download_div2k
 from training.loop import Trainer
+from training.machine import device_for_images, settle
 from training.options import OptionError, Options, parse_options
 from training.sources import demo_images, training_images, validation_folder
 from training.validation import ValidationImage, load_validation
@@ -58,11 +60,13 @@ def run(options: Options) -> None:
     options.check()
     # Without this, accelerate would take several processes on a machine without a GPU for unrelated ones.
     cpu = options.cpu or not torch.accelerator.is_available()
+    device = torch.accelerator.current_accelerator()
+    options, said = settle(options, torch.device("cpu") if cpu or device is None else device)
     try:
         accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
     except ValueError as error:  # how accelerate says that the device lacks a precision
         raise OptionError(f"--precision {options.precision}: {error}") from error
-    carry_out(options, accelerator)
+    carry_out(options, accelerator, said)
     # The model's wrapper holds on to the process group: it has to be gone before the group is taken down, or
     # the group's threads outlive the interpreter now and then, which aborts the process.
     accelerator.wait_for_everyone()
@@ -71,7 +75,7 @@ def run(options: Options) -> None:
     accelerator.end_training()
 
 
-def carry_out(options: Options, accelerator: Accelerator) -> None:
+def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str] = ()) -> None:
     """Load what is needed, train, and say how it ended."""
 
     def say(line: str) -> None:
@@ -79,13 +83,24 @@ def carry_out(options: Options, accelerator: Accelerator) -> None:
             tqdm.write(line)
             sys.stdout.flush()
 
+    for line in said:
+        say(line)
     model = build_model(options)
     train, val = load_data(options, model.scale, say)
     if options.demo:
         options = replace(options, steps=steps_within(options, model, train))
     sampler = PatchSampler(
-        train, patch=options.patch, batch=options.batch_size, scale=model.scale, seed=options.seed
+        train,
+        patch=options.patch,
+        batch=options.batch_size,
+        scale=model.scale,
+        seed=options.seed,
+        sub_images=(options.sub_images, options.sub_image_step) if options.sub_images else None,
+        device=device_for_images(options.images_on, train, accelerator.device, say),
     )
+    del train  # where the sampler has its own copy, memory is free again
+    if options.sub_images:
+        say(f"drawing from {sampler.regions} sub-images of {options.sub_images}x{options.sub_images}")
     prepare_out(options, accelerator)
     trainer = Trainer(options, accelerator, model, sampler, val, say)
     if trainer.resume():
@@ -105,7 +120,7 @@ def build_model(options: Options) -> InvertibleRescaler:
     """Make the model by name, with the overrides and weights of the command line, from the seed."""
     torch.manual_seed(options.seed)
     try:
-        model = create_model(options.model, weights=options.weights, **options.overrides)
+        model = create_model(options.model, weights=chosen_weights(options), **options.overrides)
     except TypeError as error:  # a third party's factory that takes no such override
         raise OptionError(f"--model {options.model} cannot be made: {error}") from error
     if not isinstance(model, InvertibleRescaler):
@@ -113,6 +128,12 @@ def build_model(options: Options) -> InvertibleRescaler:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise OptionError(f"--model {options.model} has nothing to train; give it --blocks of at least 1")
     return model.enable_reversible_backprop(options.reversible)
+
+
+def chosen_weights(options: Options) -> Path | str | None:
+    """What --weights stands for: a path where there is such a file, otherwise a name or an address."""
+    given = options.weights
+    return Path(given) if given is not None and os.path.isfile(given) else given
 
 
 def load_data(
@@ -129,7 +150,7 @@ def load_data(
         data = data or options.download
     if data is None:
         raise OptionError("there is nothing to train on")
-    train = training_images(data, scale, options.patch, say)
+    train = training_images(data, scale, options.patch, options.sub_images, say)
     folder = validation_folder(data, options.val)
     if folder is None:
         say("no validation: give --val DIR to see how good the model gets and to keep the best weights")

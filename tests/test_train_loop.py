@@ -219,6 +219,44 @@ def test_the_model_is_built_for_reversible_backpropagation(monkeypatch):
     assert built == [False, True]
 
 
+def test_a_run_begun_on_a_gpu_says_what_differs_on_a_cpu(train, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert train("--precision", "bf16") == 0
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert train() == 2
+    err = capsys.readouterr().err
+    assert "precision: 'bf16' there, 'no' now" in err
+    assert "give --precision bf16 here" in err
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert train("--precision", "bf16") == 0
+
+
+def test_images_kept_flat_on_the_device_train_the_same_model(train, tmp_path, monkeypatch):
+    assert train(out="plain") == 0
+    monkeypatch.setattr(train_div2k, "device_for_images", lambda wish, images, device, say: device)
+    assert train(out="flat") == 0
+    plain, flat = tmp_path / "plain", tmp_path / "flat"
+    assert losses(plain) == losses(flat)
+    assert (plain / "last.safetensors").read_bytes() == (flat / "last.safetensors").read_bytes()
+
+
+def test_patches_come_from_sub_images(train, capsys):
+    assert train("--sub-images", "20", "--sub-image-step", "20") == 0
+    assert "drawing from 12 sub-images of 20x20" in capsys.readouterr().out
+    assert train() == 2
+    assert "sub_images: 20 there, None now" in capsys.readouterr().err
+    assert train("--sub-images", "64", out="large") == 2
+    assert "smaller than a sub-image of 64x64" in capsys.readouterr().err
+
+
+def test_a_slice_of_so_many_steps(train, tmp_path, capsys):
+    for reached in (4, 6):
+        assert train("--stop-after", "4") == 0
+        assert read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["step"] == reached
+    assert "stopped after step 4 of 6" in capsys.readouterr().out
+
+
 def test_a_new_run_on_top_of_another_is_refused(train, capsys):
     assert train() == 0
     assert train("--resume", "never") == 2
@@ -287,6 +325,8 @@ def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
         (["--patch", "15"], "multiple of the scale"),
         (["--patch", "64"], "smaller than a patch"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
+        (["--weights", "DEFAULT"], "ships weights for"),
+        (["--sub-images", "12"], "--sub-images must be at least --patch"),
         (["--latent", "wavelets"], "'wavelet'"),
         (["--blocks", "0"], "nothing to train"),
         (["--seed", str(10**20)], "--seed"),
@@ -314,6 +354,28 @@ def test_training_goes_on_from_given_weights(train, tmp_path):
     second = load_checkpoint(tmp_path / "second" / "last.safetensors").state_dict()
     name = "flow.layers.1.phi.features.convs.0.weight"
     assert 0 < (first[name] - second[name]).abs().max() < 0.01
+
+
+def test_weights_are_told_by_name_path_or_address_and_remembered(train, tmp_path, monkeypatch):
+    save = tmp_path / "V1"
+    monkeypatch.chdir(tmp_path)
+    assert train_div2k.chosen_weights(Options(weights="DEFAULT")) == "DEFAULT"
+    assert train_div2k.chosen_weights(Options(weights="https://a/b.safetensors")) == "https://a/b.safetensors"
+    assert train_div2k.chosen_weights(Options()) is None
+    assert train(out="first", steps=1) == 0
+    shutil.copy(tmp_path / "first" / "last.safetensors", save)
+    assert str(train_div2k.chosen_weights(Options(weights="V1"))) == "V1"  # a file of that name comes first
+    assert train("--weights", "V1", "--stop-after", "2", out="second") == 0
+    save.unlink()
+    assert train(out="second") == 0
+    for folder, given in (("first", None), ("second", "V1")):
+        facts = read_metadata(tmp_path / folder / "last.safetensors")["metadata"]
+        assert facts["options"].get("weights") == given
+
+
+def test_shipped_weights_are_trained_on_by_name():
+    options = Options(model="iirn_x4", weights="DEFAULT")
+    assert train_div2k.build_model(options).blocks == (4, 4)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "steps"])

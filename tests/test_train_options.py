@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from training.demo import demo_options
 from training.options import OptionError, Options, duration, parse_options
 
 
@@ -44,11 +45,27 @@ def test_the_run_is_fixed_by_the_recipe_and_not_by_where_it_is_written():
         ({"clip": float("nan")}, "--clip"),
         ({"ema": 1.0}, "--ema"),
         ({"val_limit": 0}, "--val-limit"),
+        ({"stop_after": 0}, "--stop-after"),
+        ({"sub_images": 100}, "--sub-images must be at least --patch"),
+        ({"sub_image_step": 0}, "--sub-image-step"),
     ],
 )
 def test_options_that_cannot_work_are_named(tmp_path, change, rule):
     with pytest.raises(OptionError, match=rule):
         Options(**({"data": tmp_path} | change)).check()
+
+
+def test_runs_from_before_there_was_an_option_go_on_without_it():
+    plain = Options(precision="no", compile="off").fixed
+    assert plain["compile"] is plain["sub_images"] is plain["sub_image_step"] is None
+    chosen = Options(compile="on", sub_images=480).fixed
+    assert (chosen["compile"], chosen["sub_images"], chosen["sub_image_step"]) == ("on", 480, 240)
+    assert "images_on" not in chosen
+
+
+def test_the_demo_keeps_its_recipe_on_every_machine():
+    demo = demo_options(Options(demo=True))
+    assert (demo.loss_weights, demo.precision, demo.compile) == ((1.0, 1.0, 1.0), "no", "off")
 
 
 def test_reversible_backpropagation_is_part_of_the_recipe_and_older_runs_went_without():

@@ -28,6 +28,8 @@ _CHOSEN: tuple[str, ...] = (
     "steps",
     "batch_size",
     "patch",
+    "sub_images",
+    "sub_image_step",
     "lr",
     "ema",
     "warmup",
@@ -54,6 +56,10 @@ def demo_options(options: Options) -> Options:
     out = options.out if options.out != Options().out else Path("runs/demo")
     numbered = (out if n == 1 else out.with_name(f"{out.name}-{n}") for n in range(1, 10_000))
     free = next(folder for folder in numbered if not folder.exists())
+    # As on a CPU, whatever the machine: the picture is to come out alike everywhere.
+    options = replace(options, loss_weights=(1.0, 1.0, 1.0))
+    options = replace(options, precision="no") if options.precision == "auto" else options
+    options = replace(options, compile="off") if options.compile == "auto" else options
     recipe = replace(options, batch_size=8, patch=48, lr=1e-3, ema=0.99, warmup=50, log_every=20)
     return replace(recipe, out=free, blocks=options.blocks or (2, 2), validate_every=200, save_every=200)
 

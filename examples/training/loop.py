@@ -15,7 +15,9 @@ from tqdm import tqdm
 from invertible_rescaling import InvertibleRescaler, RescalingLoss, save_checkpoint
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
+from training.machine import compile_couplings
 from training.options import OptionError, Options
+from training.prefetch import Prefetched
 from training.recipe import TERMS, TrainStep, averaged, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import METRICS, ValidationImage, measure, with_bicubic, with_model
@@ -55,12 +57,19 @@ class Trainer:
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
         self.ema = averaged(model, options.ema)
+        if options.compile == "on":
+            compile_couplings(model)
         on_gpu = device.type == "cuda"
         adam = torch.optim.Adam(model.parameters(), lr=options.lr, fused=on_gpu, foreach=not on_gpu)
         self.step_module, self.optimizer = accelerator.prepare(
             TrainStep(model, RescalingLoss(*options.loss_weights)), adam
         )
-        self.step = 0
+        images = [image.hr for image in sampler.images]
+        far = device.type != "cpu" and images[0].device.type == "cpu"
+        self._batches = Prefetched(sampler.batch_at, pin=on_gpu) if far else sampler
+        self._images = fingerprint(images)
+        self._weights = options.weights
+        self._first = self.step = 0
         self.best = -math.inf
         self.skipped_in_a_row = 0
         self.metrics: dict[str, float] = {}
@@ -89,6 +98,7 @@ class Trainer:
                 self.validate()
         elif self.val and self._bicubic is None:
             self._measure_bicubic()
+        self._first = self.step
         bar = tqdm(
             total=options.steps,
             initial=self.step,
@@ -125,7 +135,7 @@ class Trainer:
             group["lr"] = learning_rate(options, self.step)
         # Noise of a Gaussian latent, like the batch, depends on the step and not on how it was reached.
         torch.manual_seed(options.seed * 1_000_003 + self.step * 1009 + rank)
-        hr, lr = self.sampler.batch_at(self.step, rank)
+        hr, lr = self._batches.batch_at(self.step, rank)
         hr = hr.to(accelerator.device, non_blocking=True)
         lr = None if lr is None else lr.to(accelerator.device, non_blocking=True)
         self.optimizer.zero_grad()
@@ -171,7 +181,8 @@ class Trainer:
         if due or self._reserves_validation:
             needed += 1.2 * self._seconds["validation"]
         late = options.time_limit is not None and time.monotonic() - started + needed > options.time_limit
-        stop = late or self.stop_requested
+        enough = options.stop_after is not None and self.step - self._first >= options.stop_after
+        stop = late or enough or self.stop_requested
         if self.accelerator.num_processes == 1:
             return stop
         flag = torch.tensor([float(stop)], device=self.accelerator.device)
@@ -221,7 +232,9 @@ class Trainer:
         """Share the images among the processes and average their metrics over all."""
         acc = self.accelerator
         mine = self.val[acc.process_index :: acc.num_processes]
-        sums, pictures = measure(mine, acc.device, rescale)
+        # With TensorFloat32, a GPU's figures would not be those that a CPU gives.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            sums, pictures = measure(mine, acc.device, rescale)
         names = [prefix + name for prefix in ("", "lr_") for name in METRICS]
         totals = torch.tensor([sums.get(name, 0.0) for name in names], dtype=torch.float64)
         if acc.num_processes > 1:
@@ -256,7 +269,8 @@ class Trainer:
                 file.write(json.dumps(entry) + "\n")
 
     def _facts(self) -> dict[str, Any]:
-        facts = {"step": self.step, "options": self.options.fixed, "images": len(self.sampler.images)}
+        options = self.options.fixed | ({"weights": self._weights} if self._weights else {})
+        facts = {"step": self.step, "options": options, "images": len(self.sampler.images)}
         return facts | ({"val": self.metrics} if self.metrics else {})
 
     def _write_weights(self, name: str) -> None:
@@ -286,6 +300,7 @@ class Trainer:
                 "metrics": self.metrics,
                 "bicubic": self._bicubic,
                 "seconds": self._seconds,
+                "weights": self._weights,
                 "skipped_in_a_row": self.skipped_in_a_row,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
@@ -299,7 +314,7 @@ class Trainer:
         return self.options.fixed | {
             "config": self.model.config,
             "processes": self.accelerator.num_processes,
-            "images": fingerprint([image.hr for image in self.sampler.images]),
+            "images": self._images,
         }
 
     @property
@@ -334,9 +349,13 @@ class Trainer:
             listed = ", ".join(
                 f"{name}: {theirs.get(name)!r} there, {mine[name]!r} now" for name in differing
             )
+            auto = [
+                f"--{name} {theirs[name] or 'off'}" for name in ("precision", "compile") if name in differing
+            ]
+            hint = f"; what auto means depends on the machine, give {' and '.join(auto)} here" if auto else ""
             raise OptionError(
                 f"{str(out)!r} holds a run with other options or images ({listed}); "
-                "repeat its options, or choose another --out"
+                f"repeat its options, or choose another --out{hint}"
             )
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load_state_dict(_part(tensors, "ema."))
@@ -345,7 +364,7 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = self._saved_at = step
         self.skipped_in_a_row, self._seconds = facts["skipped_in_a_row"], facts["seconds"]
-        self.metrics = facts["metrics"]
+        self.metrics, self._weights = facts["metrics"], facts.get("weights")
         if facts["val_set"] == self._val_set:
             self.best = -math.inf if facts["best"] is None else facts["best"]
             self._bicubic = facts["bicubic"]

@@ -11,12 +11,15 @@ from typing import Any, Literal, get_args
 from invertible_rescaling.errors import RescalingError
 
 Schedule = Literal["cosine", "steps"]
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
+Compile = Literal["auto", "on", "off"]
+ImagesOn = Literal["auto", "cpu", "device"]
 
 # What may differ between the slices of one run; all else must be as it was, or the run would be another.
 _FREE = frozenset(
     {"data", "val", "out", "download", "resume", "time_limit", "log_every", "validate_every"}
     | {"save_every", "quiet", "demo", "demo_minutes", "val_limit", "max_skipped_steps", "weights", "cpu"}
+    | {"images_on", "stop_after"}
 )
 
 
@@ -39,20 +42,25 @@ class Options:
     blocks: tuple[int, ...] | None = None
     subnet: str | None = None
     latent: str | None = None
-    weights: Path | None = None
+    weights: str | None = None
     steps: int = 50_000
     batch_size: int = 16
     patch: int = 144
+    sub_images: int | None = None
+    sub_image_step: int = 240
+    images_on: ImagesOn = "auto"
     lr: float = 2e-4
     schedule: Schedule = "cosine"
     warmup: int = 500
     clip: float = 1.0
     ema: float = 0.999
-    loss_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    precision: Precision = "no"
+    loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
+    precision: Precision = "auto"
+    compile: Compile = "auto"
     seed: int = 0
     resume: str = "auto"
     time_limit: float | None = None
+    stop_after: int | None = None
     validate_every: int = 1000
     save_every: int = 1000
     log_every: int = 50
@@ -72,7 +80,10 @@ class Options:
     def fixed(self) -> dict[str, Any]:
         """The options that make a run what it is, as JSON-able data; resuming compares them."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE}
-        values["reversible"] = self.reversible or None  # runs from before there was the option lack it
+        # Runs from before there were these options lack them.
+        values["reversible"] = self.reversible or None
+        values["compile"] = None if self.compile == "off" else self.compile
+        values["sub_image_step"] = self.sub_image_step if self.sub_images else None
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     def check(self) -> None:
@@ -105,8 +116,15 @@ class Options:
             raise OptionError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
         if not 0 < self.demo_minutes < math.inf:
             raise OptionError(f"--demo-minutes must be finite and above 0, got {self.demo_minutes}")
-        if self.val_limit is not None and self.val_limit < 1:
-            raise OptionError(f"--val-limit must be at least 1, got {self.val_limit}")
+        for name in ("val_limit", "stop_after"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.sub_image_step < 1 or (self.sub_images is not None and self.sub_images < self.patch):
+            raise OptionError(
+                "--sub-images must be at least --patch and --sub-image-step at least 1, got "
+                f"{self.sub_images}, {self.patch} and {self.sub_image_step}"
+            )
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
@@ -124,12 +142,35 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add("--download", type=Path, metavar="DIR", help="fetch DIV2K into DIR first and train on it")
     add("--demo", action="store_true", help="train a small model on scikit-image's photographs")
     add("--demo-minutes", type=float, default=d.demo_minutes, metavar="M", help="how long --demo trains")
+    add(
+        "--sub-images",
+        type=int,
+        metavar="SIZE",
+        help="draw patches from squares of SIZE; DIV2K's usual is 480",
+    )
+    add(
+        "--sub-image-step",
+        type=int,
+        default=d.sub_image_step,
+        metavar="N",
+        help="from one square to the next",
+    )
+    add(
+        "--images-on",
+        choices=get_args(ImagesOn),
+        default=d.images_on,
+        help="auto: on the GPU if they fit well",
+    )
     add = parser.add_argument_group("model").add_argument
     add("--model", default=d.model, help="any registered rescaler")
     add("--blocks", type=int, nargs="+", metavar="N", help="couplings per stage: one number or one for each")
     add("--subnet", help="registered sub-network of the couplings")
     add("--latent", help="registered latent")
-    add("--weights", type=Path, metavar="FILE", help="start from this checkpoint")
+    add(
+        "--weights",
+        metavar="WHICH",
+        help="start from a checkpoint's path or address, or shipped ones: DEFAULT",
+    )
     add = parser.add_argument_group("recipe").add_argument
     add("--steps", type=int, default=d.steps)
     add("--batch-size", type=int, default=d.batch_size, help="per process")
@@ -140,7 +181,13 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add("--clip", type=float, default=d.clip, help="largest gradient norm")
     add("--ema", type=float, default=d.ema, metavar="DECAY", help="of the averaged weights; 0 for none")
     add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
-    add("--precision", choices=get_args(Precision), default=d.precision, help="of the sub-networks")
+    add(
+        "--precision",
+        choices=get_args(Precision),
+        default=d.precision,
+        help="of sub-networks; auto: bf16 on GPU",
+    )
+    add("--compile", choices=get_args(Compile), default=d.compile, help="couplings; auto: on GPU")
     add("--seed", type=int, default=d.seed)
     add("--reversible", action="store_true", help="recompute activations: less memory, steps a third longer")
     add("--cpu", action="store_true", help="stay on the CPU even if there is a GPU")
@@ -148,6 +195,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add("--out", type=Path, default=d.out, metavar="DIR", help="checkpoints, state, log and curves")
     add("--resume", choices=("auto", "never"), default=d.resume, help="auto: go on with the run in --out")
     add("--time-limit", type=duration, metavar="TIME", help="stop cleanly in time: 600, 10m or 1.5h")
+    add("--stop-after", type=int, metavar="N", help="stop cleanly after N steps of this call")
     add("--validate-every", type=int, default=d.validate_every, metavar="STEPS")
     add("--save-every", type=int, default=d.save_every, metavar="STEPS")
     add("--log-every", type=int, default=d.log_every, metavar="STEPS")

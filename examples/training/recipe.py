@@ -44,7 +44,9 @@ def averaged(model: InvertibleRescaler, decay: float) -> AveragedModel:
     make_update: Any = get_ema_multi_avg_fn
 
     def update(averages: Any, current: Any, count: Any) -> None:
-        warm = min(decay, (1 + int(count)) / (10 + int(count))) if decay else 0.0
+        done = int(average.n_averaged)  # on the CPU, where reading `count` would wait for the GPU
+        warm = min(decay, (1 + done) / (10 + done)) if decay else 0.0
         make_update(warm)(averages, current, count)
 
-    return AveragedModel(model, multi_avg_fn=update)
+    average = AveragedModel(model, multi_avg_fn=update)
+    return average

@@ -27,7 +27,7 @@ _DEMO_TRAIN = (
 _DEMO_VAL = "astronaut"
 
 
-def training_images(folder: Path, scale: int, patch: int, say: Say) -> list[ImagePair]:
+def training_images(folder: Path, scale: int, patch: int, sub_image: int | None, say: Say) -> list[ImagePair]:
     """Read a plain folder, or DIV2K's training half with the LR images that stand beside it.
 
     Images that cannot be used are named and counted.
@@ -39,7 +39,9 @@ def training_images(folder: Path, scale: int, patch: int, say: Say) -> list[Imag
     problems: list[str] = []
     images = []
     try:
-        images = load_images(files, read_image, scale=scale, patch=patch, skipped=problems.append)
+        images = load_images(
+            files, read_image, scale=scale, patch=patch, skipped=problems.append, sub_image=sub_image
+        )
     finally:
         for line in problems:
             say(f"skipped: {line}")
@@ -61,11 +63,12 @@ def validation_folder(data: Path | None, val: Path | None) -> Path | None:
 
 def demo_images() -> tuple[list[ImagePair], list[ValidationImage]]:
     """The photographs that scikit-image ships, one of them (the astronaut) held out."""
-    train = [ImagePair(_photograph(name)) for name in _DEMO_TRAIN]
-    return train, [ValidationImage(_DEMO_VAL, _photograph(_DEMO_VAL).unsqueeze(0))]
+    train = [ImagePair(photograph(name)) for name in _DEMO_TRAIN]
+    return train, [ValidationImage(_DEMO_VAL, photograph(_DEMO_VAL).unsqueeze(0))]
 
 
-def _photograph(name: str) -> Tensor:
+def photograph(name: str) -> Tensor:
+    """A photograph that scikit-image ships, ``(3, H, W)`` uint8."""
     data = importlib.import_module("skimage.data")
     array = getattr(data, name)()
     if isinstance(array, tuple):  # stereo pairs come with a disparity map

@@ -20,7 +20,7 @@ from torch import Tensor
 from invertible_rescaling.errors import CheckpointError
 from invertible_rescaling.files import write_atomically
 
-_SHARD_BYTES = 12 * 2**20
+_SHARD_BYTES = 15 * 10**6  # a file is to stay below 16 MB; with this iirn_x4 takes three
 _KEEP = 2
 _NAME = re.compile(r"step-(\d{8})(?:-(\d+))?")
 
@@ -50,7 +50,7 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
     _flush_folder(partial)
     partial.rename(final)
     _flush_folder(folder)
-    for _, _, old in _states(folder)[:-_KEEP]:
+    for _, _, old in states(folder)[:-_KEEP]:
         _remove(old)
     return final
 
@@ -67,13 +67,13 @@ def load_newest_state(
     Raises:
         CheckpointError: there are states, and all are damaged.
     """
-    states = _states(folder)
-    for step, _, path in reversed(states):
+    found = states(folder)
+    for step, _, path in reversed(found):
         try:
             return step, *_read(path)
         except (OSError, ValueError, KeyError, CheckpointError) as error:
             complain(f"{path} is damaged and passed over: {error}")
-    if states:
+    if found:
         raise CheckpointError(f"no state in {folder} can be read; start again with another --out")
     return None
 
@@ -91,12 +91,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _free_name(folder: Path, step: int) -> Path:
     """A step that is saved again goes beside what it replaces, which is there until the new one is whole."""
-    taken = [attempt for known, attempt, _ in _states(folder) if known == step]
+    taken = [attempt for known, attempt, _ in states(folder) if known == step]
     return folder / (f"step-{step:08d}-{max(taken) + 1}" if taken else f"step-{step:08d}")
 
 
-def _states(folder: Path) -> list[tuple[int, int, Path]]:
-    """List step, attempt and path, oldest first."""
+def states(folder: Path) -> list[tuple[int, int, Path]]:
+    """List the states in a run's ``state`` folder: step, attempt and path, oldest first."""
     if not folder.is_dir():
         return []
     found = ((match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
@@ -147,7 +147,7 @@ def fingerprint(images: Sequence[Tensor]) -> str:
     digest = hashlib.sha256()
     for image in images:
         digest.update(str(tuple(image.shape)).encode())
-        digest.update(image[..., ::17, ::17].contiguous().numpy().tobytes())
+        digest.update(image[..., ::17, ::17].cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
