@@ -1,0 +1,151 @@
+r"""Draw what a model stores: its LR beside bicubic's, and what each brings back.
+
+    python examples/draw_samples.py --model iirn_x4 --out docs/images/samples_iirn_x4.png
+    python examples/draw_samples.py --weights runs/mine/best.safetensors --images photographs --out mine.png
+
+One row a photograph: LR by bicubic, LR by the model, eight times their difference around grey, and a crop of
+the original, of bicubic up, and of the model's SR, with PSNR under each. Without ``--images`` the photographs
+are some that scikit-image ships.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from invertible_rescaling import InvertibleRescaler, RescalingError, create_model, load_checkpoint, psnr
+from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.images import find_images, from_uint8, read_image, to_uint8
+from training.sources import photograph
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
+SIDE = 192  # of every panel, in pixels of the sheet
+MARGIN, CAPTION = 10, 44
+INK, PAPER = (20, 20, 20), (255, 255, 255)
+AMPLIFIED = 8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A square picture ``(1, 3, h, w)`` in [0, 1], shown with whole pixels, and what stands under it."""
+
+    picture: Tensor
+    caption: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw; return 0, or 2 after an error."""
+    options = parse(argv)
+    try:
+        model = load(options.model, options.weights)
+        rows = [panels(model, hr, name) for name, hr in images(options.images, options.limit)]
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        compose(rows).save(options.out)
+    except (RescalingError, OSError, ValueError) as error:  # Pillow's word for a suffix it does not know
+        print(f"draw_samples.py: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.out}")
+    return 0
+
+
+def load(name: str, weights: str) -> InvertibleRescaler:
+    """The model with weights by name, path or address; a file's own structure goes before the name's."""
+    model = load_checkpoint(weights) if Path(weights).is_file() else create_model(name, weights=weights)
+    if not isinstance(model, InvertibleRescaler):
+        raise ConfigError(f"{name} is a {type(model).__name__}, not an InvertibleRescaler; name one that is")
+    return model.eval()
+
+
+def images(folder: Path | None, limit: int) -> list[tuple[str, Tensor]]:
+    """Names and photographs ``(1, 3, H, W)`` in [0, 1]."""
+    if folder is None:
+        return [(name, from_uint8(photograph(name)).unsqueeze(0)) for name in PHOTOGRAPHS[:limit]]
+    return [(path.stem, from_uint8(read_image(path)).unsqueeze(0)) for path in find_images(folder)[:limit]]
+
+
+def panels(model: InvertibleRescaler, hr: Tensor, name: str) -> list[Panel]:
+    """One row of the sheet."""
+    size, scale = (hr.shape[2], hr.shape[3]), model.scale
+    lr = model.downscale(hr)
+    small = quantize(bicubic_resize(hr, (lr.shape[2], lr.shape[3])))
+    restored = {
+        "bicubic": bicubic_resize(small, size, antialias=False).clamp(0, 1),
+        "ours": model.upscale(lr, size=size),
+    }
+    quality = {key: float(psnr(sr, hr, border=scale)) for key, sr in restored.items()}
+    side = SIDE // 2  # enlarged twice
+    top, left = (max(0, (length - side) // 2) for length in size)
+    crop = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
+    difference = (0.5 + AMPLIFIED * (lr - small)).clamp(0, 1)
+    likeness = f"{float(psnr(lr, small)):.1f} dB to bicubic"
+    return [
+        Panel(_shown(small), f"{name}\nLR, bicubic"),
+        Panel(_shown(lr), f"LR, ours\n{likeness}"),
+        Panel(_shown(difference), f"difference\n{AMPLIFIED} times"),
+        Panel(hr[crop], "original, crop\n"),
+        Panel(restored["bicubic"][crop], f"bicubic up\n{quality['bicubic']:.2f} dB"),
+        Panel(restored["ours"][crop], f"ours\n{quality['ours']:.2f} dB"),
+    ]
+
+
+def compose(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """All rows on one sheet."""
+    width = MARGIN + max(len(row) for row in rows) * (SIDE + MARGIN)
+    sheet = Image.new("RGB", (width, MARGIN + len(rows) * (SIDE + CAPTION + MARGIN)), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for row, panels_ in enumerate(rows):
+        top = MARGIN + row * (SIDE + CAPTION + MARGIN)
+        for column, panel in enumerate(panels_):
+            left = MARGIN + column * (SIDE + MARGIN)
+            sheet.paste(Image.fromarray(_pixels(panel.picture)), (left, top))
+            draw.multiline_text((left, top + SIDE + 4), panel.caption, fill=INK, font=font, spacing=3)
+    return sheet
+
+
+def _shown(small: Tensor) -> Tensor:
+    """The middle of a small picture, as much of it as fits with whole pixels."""
+    height, width = small.shape[2:]
+    side = min(height, width, SIDE)
+    top, left = (height - side) // 2, (width - side) // 2
+    return small[:, :, top : top + side, left : left + side]
+
+
+def _pixels(picture: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """Enlarged by a whole number as far as it fits, on paper."""
+    factor = max(1, SIDE // max(picture.shape[2:]))
+    enlarged = interpolate(picture, scale_factor=factor, mode="nearest")
+    sheet = torch.ones(1, 3, SIDE, SIDE)
+    top, left = ((SIDE - length) // 2 for length in enlarged.shape[2:])
+    sheet[..., top : top + enlarged.shape[2], left : left + enlarged.shape[3]] = enlarged
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = to_uint8(sheet[0]).permute(1, 2, 0).contiguous().numpy()
+    return pixels
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="draw_samples.py", description="Draw a model's LR and SR beside bicubic's, with PSNR."
+    )
+    add = parser.add_argument
+    add("--model", default="iirn_x4", metavar="NAME", help="(default: iirn_x4)")
+    add("--weights", default="DEFAULT", help="a name, a checkpoint or an address (default: DEFAULT)")
+    add("--images", type=Path, metavar="DIR", help="photographs; some of scikit-image's by default")
+    add("--limit", type=int, default=3, metavar="N", help="how many of them (default: 3)")
+    add("--out", type=Path, required=True, metavar="FILE", help="a .png file")
+    options = parser.parse_args(argv)
+    if options.limit < 1:
+        parser.error(f"--limit must be at least 1, got {options.limit}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
