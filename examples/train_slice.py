@@ -102,7 +102,7 @@ def tidy(folder: Path) -> None:
     for old in states(folder / "state")[:-1]:
         shutil.rmtree(old[2])
     try:
-        draw_curves([read_curves(folder, name=folder.resolve().name)], folder / "curve.png")
+        draw_curves([read_curves(folder, name="this run")], folder / "curve.png")
     except CurveError as error:
         print(f"no curves: {error}")
     files = [path for path in folder.rglob("*") if path.is_file()]

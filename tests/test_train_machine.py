@@ -139,6 +139,7 @@ def test_an_error_in_a_batch_ahead_comes_when_it_is_asked_for():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # as torch imports its compiler
 @pytest.mark.skipif(sys.platform == "win32", reason="a C++ compiler is not at hand there")
 def test_the_compiler_of_this_machine_is_found():
     assert compiler_problem(CPU) is None

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -174,15 +175,30 @@ class _Axes:
             for x, y in points:
                 self.pen.dot(x, y, line.colour, 3.5)
 
+    def _along(self, line: Line, every: float = 8.0) -> list[tuple[float, float]]:
+        """Places in the picture that a line passes, close to one another."""
+        points = [(self._x(x), self._y(y)) for x, y in line.points]
+        places = list(points)
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
+            parts = math.ceil(math.hypot(x1 - x0, y1 - y0) / every)
+            places += [(x0 + (x1 - x0) * n / parts, y0 + (y1 - y0) * n / parts) for n in range(1, parts)]
+        return places
+
     def _legend(self) -> None:
-        """In the corner on the right that fewer points lie in."""
+        """Where the lines leave most room for it: it is opaque."""
         lines = [line for line in self.panel.lines if line.label]
         wide = 56 + max(self.pen.width(line.label or "") for line in lines)
         tall = 24 * len(lines) + 10
-        left = _WIDTH - _RIGHT - wide - 8
-        tops = (self.top + 8, self.top + _HEIGHT - tall - 8)
-        placed = [(self._x(x), self._y(y)) for line in self.panel.lines for x, y in line.points]
-        top = min(tops, key=lambda t: sum(x >= left and t <= y <= t + tall for x, y in placed))
+        lefts = (_WIDTH - _RIGHT - wide - 8, _LEFT + 12.0)
+        free = _HEIGHT - tall - 16
+        tops = [self.top + 8 + free * part for part in (0, 1, 0.25, 0.5, 0.75)]
+        passed = [place for line in self.panel.lines for place in self._along(line)]
+
+        def hidden(corner: tuple[float, float]) -> int:
+            x0, y0 = corner
+            return sum(x0 - 6 <= x <= x0 + wide + 6 and y0 - 6 <= y <= y0 + tall + 6 for x, y in passed)
+
+        left, top = min(((x, y) for x in lefts for y in tops), key=hidden)
         self.pen.box((left, top, left + wide, top + tall), _PAPER)
         for number, line in enumerate(lines):
             y = top + 17 + 24 * number
