@@ -5,9 +5,11 @@ number of layers. A bijection needs none of that: walking back from the output, 
 inverse, and one sub-network at a time is evaluated again to differentiate it.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol, TypeGuard
 
 import torch
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.errors import ConfigError
@@ -54,17 +59,25 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
     float64, 1e-4 in float32 and 5e-2 under autocast to bfloat16, where plain gradients are as far from
     float32's. Where a network has a kink or several equal maxima, rounding may decide for another side.
 
-    Where nothing needs a gradient, and inside ``torch.func`` transforms, this is ``flow(x)``. There are no
-    second derivatives, and changing ``x``, the result or a parameter in place before the backward pass is an
-    error. Gradients reach ``x`` and the parameters of ``flow``. Every network in it has to compute the same
-    each time it is given the same: dropout is refused, and batch norm counts a batch once.
+    Where nothing needs a gradient, inside ``torch.func`` transforms and in forward-mode differentiation, this
+    is ``flow(x)``. There are no second derivatives, and changing ``x``, the result or a parameter in place
+    before the backward pass is an error. Gradients reach ``x`` and the parameters of ``flow``. Every network
+    in it has to compute the same each time it is given the same: dropout and spectral norm in training mode
+    are refused, and batch norm counts a batch once.
+
+    A layer that has hooks or a method replaced on the instance computes what its class does not know the way
+    back from: it runs by plain autograd, with its activations kept, between stretches that run reversibly. So
+    does every layer under global hooks. Hooks on sub-networks are called anew when these are computed again.
+    Threads may share a flow as long as none differentiates it plainly, or lists its parameters, while
+    another goes backward.
 
     Args:
         flow: the bijection, an :class:`~invertible_rescaling.InvertibleSequential` as a rule.
         x: its input.
 
     Raises:
-        ConfigError: a module of ``flow`` is in training mode and draws at random.
+        ConfigError: a module of ``flow`` is in training mode and draws at random or iterates, or is
+            parametrized and called, here or in the backward pass, within ``parametrize.cached()``.
 
     Example:
         >>> import torch
@@ -115,9 +128,11 @@ class _Step:
     there: Callable[[Tensor], Tensor]
     back: Callable[[Tensor], Tensor]
     methods: tuple[_Backpropagate, _Backpropagate] | None
+    altered: bool
 
     def turned(self) -> "_Step":
-        return _Step(self.module, self.back, self.there, self.methods and (self.methods[1], self.methods[0]))
+        methods = self.methods and (self.methods[1], self.methods[0])
+        return _Step(self.module, self.back, self.there, methods, self.altered)
 
     def undo(
         self, out: Tensor, grad: Tensor, recompute: "_Recomputation", known: Tensor | None = None
@@ -131,12 +146,16 @@ class _Step:
 
 def _steps(layer: InvertibleModule) -> list[_Step]:
     """What ``layer.forward`` does, in order."""
-    if isinstance(layer, Inverse) and _computes_as(layer, Inverse):
+    altered = _is_altered(layer)
+    if not altered and isinstance(layer, Inverse) and _computes_as(layer, Inverse):
         return _inverse_steps(layer.module)
-    if isinstance(layer, InvertibleSequential) and _computes_as(layer, InvertibleSequential):
+    if not altered and isinstance(layer, InvertibleSequential) and _computes_as(layer, InvertibleSequential):
         return [step for inner in layer for step in _steps(inner)]
     methods = (layer.backpropagate, layer.backpropagate_inverse) if _is_reversible(layer) else None
-    return [_Step(layer, layer, layer.inverse, methods)]
+    if methods is None:
+        # Its inverse may know nothing of what is done to any module that it is made of.
+        altered = any(map(_is_altered, layer.modules()))
+    return [_Step(layer, layer, layer.inverse, methods, altered)]
 
 
 def _inverse_steps(layer: InvertibleModule) -> list[_Step]:
@@ -161,6 +180,18 @@ def _is_reversible(layer: InvertibleModule) -> TypeGuard[ReversibleLayer]:
         if not vars(cls).keys().isdisjoint(("forward", "inverse")):
             return False
     return False
+
+
+def _is_altered(module: nn.Module) -> bool:
+    """Whether a call may compute something else than the module's class does, or is listened to."""
+    return bool(
+        nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or any(callable(getattr(type(module), name, None)) for name in vars(module))
+    )
 
 
 def _walk_back(
@@ -188,8 +219,11 @@ def _walk_back(
 class _Recomputation:
     """Evaluates parts of layers again, under the conditions of the forward pass."""
 
-    def __init__(self, conditions: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(
+        self, conditions: Callable[[], AbstractContextManager[Any]], leaves: Iterable[nn.Parameter]
+    ) -> None:
         self.conditions = conditions
+        self.leaves = [leaf for leaf in leaves if leaf.requires_grad]
 
     def __call__(
         self, function: Callable[[Tensor], Tensor], x: Tensor
@@ -199,7 +233,9 @@ class _Recomputation:
             out = function(leaf)
 
         def pull(grad: Tensor) -> Tensor:
-            if out.requires_grad:
+            if out.requires_grad and _is_batched(grad):
+                _accumulate(out, grad, [leaf, *self.leaves])
+            elif out.requires_grad:
                 torch.autograd.backward(out, grad)
             return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
@@ -210,6 +246,20 @@ class _Recomputation:
             return function(x)
 
 
+def _is_batched(grad: Tensor) -> bool:
+    """Whether a gradient stands for many, as ``torch.autograd.grad`` hands on with ``is_grads_batched``."""
+    functorch = torch._C._functorch
+    return functorch.is_legacy_batchedtensor(grad) or functorch.is_functorch_wrapped_tensor(grad)
+
+
+def _accumulate(out: Tensor, grad: Tensor, leaves: Sequence[Tensor]) -> None:
+    """Do as :func:`torch.autograd.backward`, which refuses the gradients of ``is_grads_batched``."""
+    found = torch.autograd.grad(out, leaves, grad, allow_unused=True)
+    for leaf, more in zip(leaves, found, strict=True):
+        if more is not None:
+            leaf.grad = more if leaf.grad is None else leaf.grad + more
+
+
 # --------------------------------------------------------------------------------------- what autograd sees
 
 _Place = tuple[nn.Module, str, nn.Parameter]
@@ -217,9 +267,8 @@ _Place = tuple[nn.Module, str, nn.Parameter]
 
 @dataclass(frozen=True)
 class _Direction:
-    """One direction of a bijection: how to compute it, and what its backward pass needs to know of it."""
+    """Steps that run one after the other, and what their backward pass needs to know of them."""
 
-    run: Callable[[Tensor], Tensor]
     steps: Sequence[_Step]
     modules: Sequence[nn.Module]
     places: Sequence[_Place]
@@ -237,34 +286,43 @@ def _run(
     if torch.compiler.is_compiling():
         # Here and not as a decorator, which would import the whole compiler with this module.
         record: Callable[..., Tensor] = torch.compiler.disable(_record)  # type: ignore[no-untyped-call]
-        return record(flow, run, list_steps, x)
-    if torch._C._are_functorch_transforms_active():
+        return record(flow, list_steps, x)
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return run(x)
-    return _record(flow, run, list_steps, x)
+    return _record(flow, list_steps, x)
 
 
 def _record(
-    flow: InvertibleModule,
-    run: Callable[[Tensor], Tensor],
-    list_steps: Callable[[InvertibleModule], list[_Step]],
-    x: Tensor,
+    flow: InvertibleModule, list_steps: Callable[[InvertibleModule], list[_Step]], x: Tensor
 ) -> Tensor:
-    modules = list(flow.modules())
-    _check_repeatable(flow, modules)
-    places = [
-        (module, name, parameter)
-        for module in modules
-        for name, parameter in module._parameters.items()
-        if parameter is not None
-    ]
+    _check_repeatable(flow)
+    for altered, steps in groupby(list_steps(flow), lambda step: step.altered):
+        if not altered:
+            x = _record_stretch(list(steps), x)
+            continue
+        for step in steps:
+            x = step.there(x)
+    return x
+
+
+def _record_stretch(steps: Sequence[_Step], x: Tensor) -> Tensor:
+    modules = list(dict.fromkeys(module for step in steps for module in step.module.modules()))
+    _check_uncached(modules)
+    with _alone_with(modules):
+        places = [
+            (module, name, parameter)
+            for module in modules
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        ]
     parameters = dict.fromkeys(parameter for _, _, parameter in places)
-    direction = _Direction(run, list_steps(flow), modules, places)
+    direction = _Direction(steps, modules, places)
     y: Tensor = _Reversible.apply(direction, x, *parameters)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Reversible(torch.autograd.Function):
-    """The whole bijection as one node of the graph, whose inputs are ``x`` and the parameters.
+    """Many steps as one node of the graph, whose inputs are ``x`` and the parameters.
 
     Parameters are inputs so that autograd itself hands their gradients on: whatever hooks wait for them, as
     DistributedDataParallel's do, are called once.
@@ -275,7 +333,9 @@ class _Reversible(torch.autograd.Function):
         ctx.direction, ctx.parameters = direction, parameters
         ctx.conditions = _conditions_now(x)
         with ctx.conditions(), scratch():
-            y = direction.run(x)
+            y = x
+            for step in direction.steps:
+                y = step.there(y)
         # The parameters are saved for the error that autograd raises if they change before the backward pass.
         ctx.save_for_backward(x, y, *parameters)
         return y
@@ -284,14 +344,22 @@ class _Reversible(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         direction: _Direction = ctx.direction
+        _check_uncached(direction.modules)
         x, y = ctx.saved_tensors[:2]
         _, needs_x, *needed = ctx.needs_input_grad
         leaves = {
             parameter: nn.Parameter(parameter.detach(), requires_grad=need)
             for parameter, need in zip(ctx.parameters, needed, strict=True)
         }
-        with _standing_in(direction.places, leaves), _statistics_at_rest(direction.modules):
-            recompute = _Recomputation(ctx.conditions)
+        # torch.vmap, which batches gradients, has no rules for what the kernels do.
+        batched = _is_batched(grad_y)
+        with (
+            _alone_with(direction.modules),
+            _standing_in(direction.places, leaves),
+            _statistics_at_rest(direction.modules),
+            fast_kernels(False) if batched else nullcontext(),
+        ):
+            recompute = _Recomputation(ctx.conditions, leaves.values())
             grad_x = _walk_back(direction.steps, x, y, grad_y, recompute, to_x=needs_x)
         return None, grad_x, *(leaf.grad for leaf in leaves.values())
 
@@ -319,6 +387,27 @@ def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
             yield
 
     return conditions
+
+
+_turn = threading.Condition()
+_holders: dict[int, int] = {}  # by a module's id, the thread that has leaves stand in for its parameters
+
+
+@contextmanager
+def _alone_with(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Wait until no other thread has leaves in place of these modules' parameters, and let others wait."""
+    me = threading.get_ident()
+    with _turn:
+        _turn.wait_for(lambda: all(_holders.get(id(module), me) == me for module in modules))
+        taken = [id(module) for module in modules if id(module) not in _holders]
+        _holders.update(dict.fromkeys(taken, me))
+    try:
+        yield
+    finally:
+        with _turn:
+            for key in taken:
+                del _holders[key]
+            _turn.notify_all()
 
 
 @contextmanager
@@ -355,12 +444,33 @@ def _statistics_at_rest(modules: Iterable[nn.Module]) -> Iterator[None]:
             setattr(module, name, buffer)
 
 
-def _check_repeatable(flow: nn.Module, modules: Iterable[nn.Module]) -> None:
-    for module in modules:
-        random = isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0)
-        if random and module.training:
-            name = next(name for name, other in flow.named_modules() if other is module)
+def _check_repeatable(flow: nn.Module) -> None:
+    for name, module in flow.named_modules():
+        if module.training and (does := _what_it_does_anew(module)):
             raise ConfigError(
                 f"reversible backpropagation computes every sub-network again, and {name} ({module}) would "
-                "draw anew; call eval() on it, take it out, or use plain backpropagation"
+                f"{does}; call eval() on it, take it out, or use plain backpropagation"
+            )
+
+
+def _what_it_does_anew(module: nn.Module) -> str | None:
+    """What a module in training mode would not do to the same effect twice, batch norm's counting apart."""
+    if isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0):
+        return "draw anew"
+    by_hook = any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
+    if by_hook or (isinstance(module, _SpectralNorm) and hasattr(module, "_u")):
+        return "refine its singular vectors once more"
+    return None
+
+
+def _check_uncached(modules: Iterable[nn.Module]) -> None:
+    """Refuse parametrizations within ``cached()``, which would keep weights without their graph."""
+    if not parametrize._cache_enabled:
+        return
+    for module in modules:
+        if parametrize.is_parametrized(module):
+            raise ConfigError(
+                "reversible backpropagation computes parametrized weights again, which parametrize.cached() "
+                f"keeps from it, and {type(module).__name__} has such weights; call the model and backward() "
+                "outside cached(), or use plain backpropagation"
             )
