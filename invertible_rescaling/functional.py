@@ -76,12 +76,21 @@ def quantize(x: Tensor, bits: int = 8) -> Tensor:
         >>> (quantize(torch.tensor([-0.2, 0.5001, 7.0])) * 255).tolist()
         [0.0, 128.0, 255.0]
     """
-    if not 1 <= bits <= 16:
-        raise ValueRangeError(f"quantize takes 1 to 16 bits, got {bits}")
+    check_bits(bits)
     steps = 2**bits - 1
     rounded: Tensor = torch.round(x.detach().clamp(0, 1) * steps) / steps
     # q + (x - x) is q to the last bit, where x + (q - x) would be off by a rounding.
     return rounded + (x - x.detach()) if x.requires_grad else rounded
+
+
+def check_bits(bits: int) -> None:
+    """Refuse a depth that :func:`quantize` has no levels for.
+
+    Raises:
+        ValueRangeError: it is out of range.
+    """
+    if not 1 <= bits <= 16:
+        raise ValueRangeError(f"quantize takes 1 to 16 bits, got {bits}")
 
 
 def bicubic_resize(x: Tensor, size: tuple[int, int], *, antialias: bool = True) -> Tensor:

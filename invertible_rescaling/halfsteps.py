@@ -1,11 +1,12 @@
 """Half steps: how a coupling changes one half of the channels by networks that read the other alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ShapeError
+from invertible_rescaling.overrides import check_unchanged, definer, not_followed
 
 __all__ = ["HalfStep", "evaluate"]
 
@@ -16,7 +17,7 @@ class HalfStep:
 
     A layer whose forward is a sequence of half steps, each on the result of the one before, offers them by
     ``half_steps()``, and those of its inverse by ``inverse_half_steps()``: it can then be run in place, and
-    tile by tile with nothing lost.
+    tile by tile with nothing lost. A subclass that overrides ``forward`` or ``inverse`` offers its own.
 
     Args:
         reads, writes: channels; they do not overlap.
@@ -41,6 +42,21 @@ class HalfStep:
     writes: slice
     networks: tuple[nn.Module, ...]
     combine: Callable[..., Tensor]
+
+
+def offered(layer: nn.Module, who: str, method: str) -> Iterable[HalfStep]:
+    """The half steps that a layer offers by a method, where they are what it computes.
+
+    Raises:
+        ConfigError: there is no such method, or ``forward`` or ``inverse`` are overridden below the class
+            that it comes from, patched or hooked.
+    """
+    known = definer(type(layer), method)
+    if known is None:
+        raise not_followed(who, f"has no {method}()")
+    check_unchanged(layer, who, known)
+    steps: Iterable[HalfStep] = getattr(layer, method)()
+    return steps
 
 
 def evaluate(network: nn.Module, x: Tensor, like: Tensor) -> Tensor:

@@ -25,7 +25,9 @@ class Latent(nn.Module, ABC):
     """Maps an LR image ``(B, C, h, w)`` to a latent ``(B, C * (scale**2 - 1), h, w)``.
 
     A latent that depends on LR locally may declare ``reach``, how many LR pixels to each side a pixel of z
-    depends on at most: work in tiles then asks for it window by window, and otherwise once for all of LR.
+    depends on at most: work in tiles then asks for it window by window, and otherwise once for all of LR. A
+    subclass that overrides ``forward`` declares it anew: what it inherits speaks of another ``forward``, and
+    does not count. Nor does what a class declares for a latent that is patched or hooked.
 
     Args:
         scale: a power of two; ``None`` takes it from the rescaler the latent is given to.

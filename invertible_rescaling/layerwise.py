@@ -4,7 +4,8 @@ The state of a bijection has as many values as its image, and every layer can ch
 changes one half of the channels by what a window of the other says. A Haar step turns two rows of ``w``
 pixels into one of ``w / 2`` with four times the channels; with channels last, ``(h, w, C)``, that is the same
 stretch of memory. So one buffer the size of the image holds the state from the first layer to the last, and
-couplings go over it in tiles that they see with as much around as their networks reach.
+couplings go over it in tiles that they see with as much around as their networks reach. Memory beyond the
+images going in and coming out is that buffer, a float copy of one image of the batch, and what a tile takes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor
 
 from invertible_rescaling.base import InvertibleModule
-from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import haar_decompose, haar_reconstruct, quantize
 from invertible_rescaling.gathering import TiledEvaluation
-from invertible_rescaling.halfsteps import HalfStep
+from invertible_rescaling.halfsteps import HalfStep, offered
 from invertible_rescaling.kernels.switch import scratch
+from invertible_rescaling.overrides import check_unchanged
 from invertible_rescaling.reach import reach_of
 from invertible_rescaling.transforms import HaarDownsampling
 from invertible_rescaling.windows import Window, windows
@@ -45,7 +46,7 @@ def shrink(
     Raises:
         ConfigError: a layer cannot run in place, or how far a sub-network reaches is not known.
     """
-    steps = [step for layer in flow for step in _forwards(layer)]
+    steps = [step for index, layer in enumerate(flow) for step in _forwards(index, layer)]
     channels, height, width = hr.shape[1], out.shape[2] * scale, out.shape[3] * scale
     buffer = torch.empty((height, width, channels), dtype=hr.dtype, device=hr.device)
     with scratch():
@@ -77,7 +78,7 @@ def enlarge(
     Raises:
         ConfigError: as :func:`shrink`.
     """
-    steps = [step for layer in reversed(list(flow)) for step in _backwards(layer)]
+    steps = [step for index, layer in reversed(list(enumerate(flow))) for step in _backwards(index, layer)]
     channels, height, width = lr.shape[1:]
     buffer = torch.empty((height, width, channels * scale**2), dtype=lr.dtype, device=lr.device)
     with scratch():
@@ -99,22 +100,23 @@ def _run(steps: Iterable[Step], state: Tensor, tile: int) -> Tensor:
     return state
 
 
-def _forwards(layer: InvertibleModule) -> list[Step]:
-    return [_decompose] if type(layer) is HaarDownsampling else _in_place(layer, "half_steps")
+def _forwards(index: int, layer: InvertibleModule) -> list[Step]:
+    return _in_place(index, layer, _decompose, "half_steps")
 
 
-def _backwards(layer: InvertibleModule) -> list[Step]:
-    return [_reconstruct] if type(layer) is HaarDownsampling else _in_place(layer, "inverse_half_steps")
+def _backwards(index: int, layer: InvertibleModule) -> list[Step]:
+    return _in_place(index, layer, _reconstruct, "inverse_half_steps")
 
 
-def _in_place(layer: InvertibleModule, method: str) -> list[Step]:
-    offered: Callable[[], Iterable[HalfStep]] | None = getattr(layer, method, None)
-    if offered is None:
-        raise ConfigError(
-            f"a {type(layer).__name__} cannot run in tiles without losses, since it has no {method}(); "
-            "pass overlap= to go by independent tiles"
-        )
-    return [partial(_change, step, max(map(reach_of, step.networks), default=0)) for step in offered()]
+def _in_place(index: int, layer: InvertibleModule, haar: Step, method: str) -> list[Step]:
+    who = f"layer {index}, {type(layer).__name__},"
+    if type(layer) is HaarDownsampling:
+        check_unchanged(layer, who, HaarDownsampling)
+        return [haar]
+    return [
+        partial(_change, step, max(map(reach_of, step.networks), default=0))
+        for step in offered(layer, who, method)
+    ]
 
 
 def _change(step: HalfStep, halo: int, state: Tensor, side: int) -> Tensor:

@@ -1,14 +1,16 @@
 """How far networks reach: which pixels of its input a pixel of a network's output depends on."""
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.subnets import ChannelAttention
+from invertible_rescaling.kernels.narrow import OutputConv
+from invertible_rescaling.overrides import change, definer
+from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, DenseBlock, _DenselyConnected
 
 __all__ = ["declared_reach", "reach_of"]
 
+# Modules of exactly these classes are known, subclasses are not: they may compute anything.
 _POINTWISE = (
     nn.Identity,
     nn.ReLU,
@@ -35,21 +37,42 @@ _POINTWISE = (
     nn.Hardswish,
     nn.Softmax2d,
 )
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_IN_EVAL_MODE = (
+    nn.BatchNorm2d,
+    nn.SyncBatchNorm,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+    nn.RReLU,
+)
+_CONVOLUTIONS = (nn.Conv2d, OutputConv)
+# Their forward runs each part once, or not at all.
+_MADE_OF_PARTS = (
+    nn.Sequential,
+    nn.ModuleList,
+    nn.ModuleDict,
+    ChannelAttention,
+    CRDB,
+    DenseBlock,
+    RRDB,
+    _DenselyConnected,
+)
 
 
 def reach_of(network: nn.Module) -> int:
     """How many pixels to each side a network's output depends on its input, at most.
 
-    It adds up the reach of what the network is made of: convolutions that keep height and width, activations,
-    batch norm in eval mode. What :class:`~invertible_rescaling.ChannelAttention` pools does not count, since
-    tiles take it from the whole image. A module that declares ``reach``, an integer, is not looked into. It
-    has to declare it where its ``forward`` runs one of its modules twice, or looks at other pixels by
-    functions (``F.conv2d``), which cannot be seen from outside. Global pooling of a network's own needs
-    independent tiles: no reach is enough for it.
+    A module that declares ``reach``, an integer, is believed and not looked into; :func:`declared_reach` says
+    when that counts. Others are looked into if they are of a class that is known, no subclass of one, and
+    neither patched nor hooked: the library's own sub-networks and
+    :class:`~invertible_rescaling.ChannelAttention`, ``nn.Sequential``, ``nn.Conv2d`` that keep height and
+    width, activations, batch norm and dropout in eval mode. They may have parametrizations. The reaches of
+    their parts add up. What ``ChannelAttention`` pools does not count, since tiles take it from the whole
+    image. Global pooling of a network's own needs independent tiles: no reach is enough for it.
 
     Raises:
-        ConfigError: a module whose reach is neither known nor declared.
+        ConfigError: a module whose reach is neither known nor declared, or that is to be put in eval mode.
 
     Example:
         >>> from invertible_rescaling import CRDB, DenseBlock
@@ -60,27 +83,36 @@ def reach_of(network: nn.Module) -> int:
     declared = declared_reach(network)
     if declared is not None:
         return declared
-    if isinstance(network, nn.Conv2d):
-        return _reach_of_convolution(network)
-    if _is_pointwise(network):
-        return 0
-    if isinstance(network, ChannelAttention):
-        raise _unknown(network)  # it pools in a way of its own
-    # Not children(), which names a module once however often a Sequential runs it.
-    parts = [part for part in network._modules.values() if part is not None]
-    if not parts and not isinstance(network, _CONTAINERS):
+    kind = type_before_parametrizations(network)
+    if change(network, type(network), ("forward", "attention")) is not None:
         raise _unknown(network)
-    return sum(map(reach_of, parts))
+    if kind in _CONVOLUTIONS and isinstance(network, nn.Conv2d):
+        return _reach_of_convolution(network)
+    if kind in _POINTWISE:
+        return 0
+    if kind in _IN_EVAL_MODE:
+        return _reach_in_eval_mode(network)
+    if kind not in _MADE_OF_PARTS:
+        raise _unknown(network)
+    # Not children(), which names a module once however often a Sequential runs it.
+    return sum(reach_of(part) for part in network._modules.values() if part is not None)
 
 
-def declared_reach(module: object) -> int | None:
+def declared_reach(module: nn.Module) -> int | None:
     """The ``reach`` a module declares, or None.
+
+    An attribute of the module itself counts. One of its class counts if no class below the one that declares
+    it overrides ``forward``, and the module is neither patched nor hooked: else it may speak of another
+    computation.
 
     Raises:
         ConfigError: it is no integer of at least 0.
     """
     reach = getattr(module, "reach", None)
     if reach is None:
+        return None
+    known = definer(type(module), "reach")
+    if "reach" not in vars(module) and known and change(module, known, ("__call__", "forward")):
         return None
     if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
         name = type(module).__name__
@@ -101,19 +133,21 @@ def _reach_of_convolution(conv: nn.Conv2d) -> int:
     return max(span - span // 2 for span in spans)
 
 
-def _is_pointwise(module: nn.Module) -> bool:
-    if isinstance(module, ChannelAttention):
-        return type(module).attention is ChannelAttention.attention
-    if isinstance(module, _BatchNorm):
-        return not module.training and module.running_mean is not None
-    if isinstance(module, _DropoutNd | nn.RReLU):
-        return not module.training
-    return isinstance(module, _POINTWISE)
+def _reach_in_eval_mode(module: nn.Module) -> int:
+    if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and module.running_mean is None:
+        raise _unknown(module)
+    if module.training:
+        raise ConfigError(
+            f"{module} is in training mode, in which tiles cannot give what the whole image gives; call "
+            "eval() on the model"
+        )
+    return 0
 
 
 def _unknown(module: nn.Module) -> ConfigError:
-    mode = " in training mode" if module.training else ""
     return ConfigError(
-        f"how far {module}{mode} reaches is not known; give the sub-network an attribute `reach`, the pixels "
+        f"how far {module} reaches is not known: only the library's own sub-networks, nn.Sequential, "
+        "convolutions that keep height and width, activations and batch norm are looked into, and only if "
+        "they are not subclassed, patched or hooked; give the sub-network an attribute `reach`, the pixels "
         "to each side that it depends on, or pass overlap= to go by independent tiles"
     )

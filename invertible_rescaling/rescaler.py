@@ -12,9 +12,10 @@ from invertible_rescaling import layerwise, registry, tiling
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError, ValueRangeError
-from invertible_rescaling.functional import quantize
+from invertible_rescaling.functional import check_bits, quantize
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
+from invertible_rescaling.overrides import CALLS, check_unchanged
 from invertible_rescaling.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.specs import named, resolve_latent, resolve_subnet
 from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
@@ -28,6 +29,10 @@ for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "ze
     registry.register_latent(_name, _latent)
 
 _RANGE_TOLERANCE = 1e-3
+
+# What both directions of a rescaler and of its flow come to, which exact tiles do without.
+_OWN_STEPS = (*CALLS, "_shrink", "_enlarge", "_run", "_split", "_join")
+_FLOW_STEPS = (*CALLS, "__iter__", "__len__", "__getitem__")
 
 Result = TypeVar("Result")
 
@@ -179,20 +184,24 @@ class InvertibleRescaler(nn.Module):
             hr: ``(B, C, H, W)`` in [0, 1], any H and W of at least 1.
             bits: depth LR is rounded to.
             tile: work in tiles of this many HR pixels a side, a multiple of the scale. The result is the same
-                up to rounding; memory beyond ``hr`` and the result is a copy of one image, and what a tile
-                takes. Sub-networks that pool globally are evaluated twice.
+                up to rounding; memory beyond ``hr`` and the result is a float copy of one image of the batch,
+                and what a tile takes. A sub-network that pools globally, n times one after the other, runs
+                n + 1 times. Layers do not run as modules: none may be overridden, patched or hooked.
             overlap: with ``tile``, let each tile go through on its own, seen with this many HR pixels around
-                it, so that memory does not grow with the image. From :attr:`receptive_field` on the result is
-                the same where nothing is pooled globally; CRDB pools over what each tile sees.
+                it, so that memory beyond ``hr`` and the result does not depend on the image. From
+                :attr:`receptive_field` on the result is the same where nothing is pooled globally; CRDB pools
+                over what each tile sees.
 
         Returns:
             ``(B, C, ceil(H/scale), ceil(W/scale))`` in [0, 1], every value exactly
             ``k / (2**bits - 1)``, in the memory format of ``hr``.
 
         Raises:
-            ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1].
+            ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1], or on another number
+                of bits than 1 to 16.
             ConfigError: on a tile or overlap that cannot be, or, without ``overlap``, where how far a
-                sub-network reaches is not known (:func:`~invertible_rescaling.reach.reach_of`).
+                sub-network reaches is not known (:func:`~invertible_rescaling.reach.reach_of`), or the model
+                or one of its layers is overridden, patched or hooked, or offers no half steps.
 
         Example:
             >>> import torch
@@ -204,12 +213,14 @@ class InvertibleRescaler(nn.Module):
             torch.Size([1, 3, 75, 50])
         """
         self._check_image(hr, "downscale")
+        check_bits(bits)
         tiling.check_tiles(tile, overlap, self.scale)
         if tile is None:
             return tiling.laid_out_like(hr, quantize(self._shrink(hr), bits))
         small = (-(-side // self.scale) for side in hr.shape[-2:])
         lr = tiling.space_like(hr, (hr.shape[0], self.channels, *small))
         if overlap is None:
+            self._check_followed()
             layerwise.shrink(self.flow, hr, lr, tile, self.scale, bits)
         else:
             tiling.shrink(
@@ -257,6 +268,8 @@ class InvertibleRescaler(nn.Module):
         tiling.check_tiles(tile, overlap, self.scale)
         if tile is None:
             return tiling.laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
+        if overlap is None:
+            self._check_followed()
         z = tiling.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
         hr = tiling.space_like(lr, (lr.shape[0], self.channels, height, width))
         if overlap is None:
@@ -272,14 +285,21 @@ class InvertibleRescaler(nn.Module):
         A latent that declares no ``reach`` is not counted.
 
         Raises:
-            ConfigError: how far a sub-network reaches is not known.
+            ConfigError: how far a sub-network reaches is not known, or the model or one of its layers is
+                overridden, patched or hooked, or offers no half steps.
 
         Example:
             >>> from invertible_rescaling import irn_x4
             >>> irn_x4(blocks=1).receptive_field
             63
         """
+        self._check_followed()
         return tiling.receptive_field(self.flow, self.latent)
+
+    def _check_followed(self) -> None:
+        """Refuse to go by the layers where the bijection may not be just one after the other."""
+        check_unchanged(self, type(self).__name__, InvertibleRescaler, _OWN_STEPS)
+        check_unchanged(self.flow, "the flow", InvertibleSequential, _FLOW_STEPS)
 
     def _shrink(self, hr: Tensor) -> Tensor:
         """LR before it is rounded."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from invertible_rescaling.base import InvertibleModule
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.halfsteps import HalfStep
+from invertible_rescaling.halfsteps import offered
+from invertible_rescaling.overrides import check_unchanged
 from invertible_rescaling.reach import declared_reach, reach_of
 from invertible_rescaling.transforms import HaarDownsampling
 from invertible_rescaling.windows import Window, windows
@@ -97,17 +98,15 @@ def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
         ConfigError: how far a layer or a sub-network reaches is not known.
     """
     reach, grain = 0, 1
-    for layer in flow:
+    for index, layer in enumerate(flow):
+        who = f"layer {index}, {type(layer).__name__},"
         if type(layer) is HaarDownsampling:
+            check_unchanged(layer, who, HaarDownsampling)
             reach += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
             grain *= 2
             continue
-        offered: Callable[[], Iterable[HalfStep]] | None = getattr(layer, "half_steps", None)
-        if offered is None:
-            raise ConfigError(
-                f"how far a {type(layer).__name__} reaches is not known: it has no half_steps()"
-            )
-        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in offered())
+        steps = offered(layer, who, "half_steps")
+        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in steps)
     return reach + grain * (declared_reach(latent) or 0)
 
 

@@ -28,7 +28,9 @@ clamps = st.floats(0.05, 1.0)
 
 
 class SmallConv(nn.Module):
-    """A sub-network of a user's own: it keeps height and width and is nothing else."""
+    """A sub-network of a user's own: it keeps height and width, and says how far it reaches."""
+
+    reach = 1
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ NAMES = Path(__file__).with_name("public_names.txt")
 # The lowest floor first; a module imports only from floors below its own.
 FLOORS = (
     ("errors", "files", "pooling"),
-    ("kernels", "patches"),
+    ("kernels", "overrides", "patches"),
     ("base", "subnets", "functional", "registry", "metrics", "images", "data", "halfsteps", "windows"),
     (
         "couplings",

@@ -15,6 +15,7 @@ from invertible_rescaling import GaussianLatent, WaveletLatent, ZeroLatent, iirn
 from invertible_rescaling.errors import ConfigError, DtypeError, MissingDependencyError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, haar_decompose, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
+from invertible_rescaling.reach import declared_reach
 from invertible_rescaling.registry import latents
 from tests.strategies import DTYPES, LATENTS, largest_difference, seeds, uniform
 from tests.tolerances import PRINTED_PSNR, SAME, WAVELET_TAPS
@@ -175,6 +176,47 @@ def test_a_part_seen_with_its_reach_is_that_of_the_whole(
     part = lr[..., top - above : top + 1 + reach, left - before : left + 1 + reach]
     found = latent(part)[..., above, before]
     assert largest_difference(found, latent(lr)[..., top, left]) < SAME[torch.float32]
+
+
+class Centred(WaveletLatent):
+    """Depends on all of LR."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return super().forward(lr - lr.mean((2, 3), keepdim=True))
+
+
+class CentredZero(ZeroLatent):
+    def forward(self, lr: Tensor) -> Tensor:
+        return super().forward(lr) + lr.mean((1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("kind", [Centred, CentredZero])
+def test_a_subclass_with_a_forward_of_its_own_inherits_no_reach(kind) -> None:
+    latent = kind(scale=4)
+    assert declared_reach(latent) is None
+    model = iirn_x4(blocks=(0, 0), latent=latent).eval()
+    lr = uniform(1, 3, 24, 20)
+    whole = model.upscale(lr)
+    for options in ({}, {"overlap": 32}):
+        assert largest_difference(model.upscale(lr, tile=32, **options), whole) < SAME[torch.float32]
+
+    class SaysSo(kind):
+        reach = 5
+
+    assert declared_reach(SaysSo(scale=4)) == 5
+
+
+def test_a_subclass_without_and_a_latent_as_it_is_keep_theirs() -> None:
+    class Named(WaveletLatent):
+        """Nothing else."""
+
+    latent = Named(scale=4)
+    assert declared_reach(latent) == latent.reach == 2
+    handle = latent.register_forward_hook(lambda *_: None)
+    assert declared_reach(latent) is None
+    handle.remove()
+    latent.forward = latent.forward
+    assert declared_reach(latent) is None
 
 
 @pytest.fixture(scope="module")

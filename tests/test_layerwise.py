@@ -1,6 +1,7 @@
 """Tiles layer by layer against the whole image: nothing may be lost."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from invertible_rescaling import (
     CRDB,
     AdditiveCoupling,
+    AffineCoupling,
     ChannelAttention,
     GaussianLatent,
     HaarDownsampling,
@@ -24,13 +26,15 @@ from invertible_rescaling import (
     iirn_x4,
     layerwise,
 )
-from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.errors import ConfigError, ShapeError, ValueRangeError
 from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.testing import randomize
 
 
 class TwoAttentions(nn.Sequential):
     """What the second pools depends on what the first does."""
+
+    reach = 2
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -255,9 +259,8 @@ class Pyramid(nn.Module):
         return self.last(x * self.attention.attention(x[..., ::2, ::2]))
 
 
-class Squeezed(nn.Sequential):
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels, 1), nn.AvgPool2d(3, 1, 1))
+def squeezed(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), nn.AvgPool2d(3, 1, 1))
 
 
 class Short(nn.Module):
@@ -279,11 +282,11 @@ def test_layers_and_networks_that_are_not_known_are_refused() -> None:
     model = iirn_x2(blocks=1)
     model.flow = InvertibleSequential(*model.flow, Opaque())
     for call in _both(model, tile=8):
-        with pytest.raises(ConfigError, match=r"Opaque cannot run in tiles.*overlap="):
+        with pytest.raises(ConfigError, match=r"layer 2, Opaque, has no \w*half_steps\(\).*overlap="):
             call()
-    with pytest.raises(ConfigError, match="how far a Opaque reaches"):
+    with pytest.raises(ConfigError, match=r"layer 2, Opaque, has no half_steps\(\)"):
         _ = model.receptive_field
-    for subnet, match in ((Squeezed, "AvgPool2d"), (Pyramid, "maps as large as its input.*overlap=")):
+    for subnet, match in ((squeezed, "AvgPool2d"), (Pyramid, "maps as large as its input.*overlap=")):
         model = InvertibleRescaler(2, blocks=1, subnet=subnet).eval()
         for call in _both(model, tile=8):
             with pytest.raises(ConfigError, match=match):
@@ -309,3 +312,185 @@ def test_a_latent_of_another_shape_is_refused() -> None:
     model.latent = Flat()
     with pytest.raises(ShapeError, match="same batch, height and width"):
         model.upscale(lr, tile=16)
+
+
+class OwnCoupling(AffineCoupling):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flip(3))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return super().inverse(y).flip(3)
+
+
+class OwnInverse(AdditiveCoupling):
+    def inverse(self, y: Tensor) -> Tensor:
+        return super().inverse(y)
+
+
+class OwnFlow(InvertibleSequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flip(1))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return super().inverse(y).flip(1)
+
+
+class OwnModel(InvertibleRescaler):
+    def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(hr.flip(3))
+
+
+class OwnWayBack(InvertibleRescaler):
+    def inverse(self, lr: Tensor, z: Tensor) -> Tensor:
+        return super().inverse(lr, z).flip(3)
+
+
+def _with_layer(layer: InvertibleModule) -> InvertibleRescaler:
+    model = iirn_x2(blocks=1)
+    model.flow = InvertibleSequential(*model.flow, layer)
+    return model
+
+
+def _patched(name: str, *path: str) -> InvertibleRescaler:
+    model = iirn_x2(blocks=1)
+    module = model.get_submodule(".".join(path))
+    setattr(module, name, getattr(module, name))
+    return model
+
+
+def _hooked(*path: str) -> InvertibleRescaler:
+    model = iirn_x2(blocks=1)
+    model.get_submodule(".".join(path)).register_forward_hook(lambda *_: None)
+    return model
+
+
+def _with_own_flow() -> InvertibleRescaler:
+    model = iirn_x2(blocks=1)
+    model.flow = OwnFlow(*model.flow)
+    return model
+
+
+CHANGED = {
+    "a coupling's subclass": (
+        lambda: _with_layer(OwnCoupling(12, 3, CRDB)),
+        r"layer 2, OwnCoupling, overrides forward\(\)",
+    ),
+    "a coupling's inverse": (
+        lambda: _with_layer(OwnInverse(12, 3, CRDB)),
+        r"layer 2, OwnInverse, overrides inverse\(\)",
+    ),
+    "a coupling patched": (
+        lambda: _patched("forward", "flow", "layers", "1"),
+        r"layer 1, AffineCoupling, has a patched forward\(\)",
+    ),
+    "its inverse patched": (
+        lambda: _patched("inverse", "flow", "layers", "1"),
+        r"layer 1, AffineCoupling, has a patched inverse\(\)",
+    ),
+    "a Haar step patched": (
+        lambda: _patched("inverse", "flow", "layers", "0"),
+        r"layer 0, HaarDownsampling, has a patched inverse\(\)",
+    ),
+    "a flow patched": (lambda: _patched("forward", "flow"), r"the flow has a patched forward\(\)"),
+    "a model patched": (lambda: _patched("inverse"), r"Rescaler has a patched inverse\(\)"),
+    "a coupling hooked": (
+        lambda: _hooked("flow", "layers", "1"),
+        "layer 1, AffineCoupling, has a forward hook",
+    ),
+    "a Haar step hooked": (lambda: _hooked("flow", "layers", "0"), "HaarDownsampling, has a forward hook"),
+    "a flow hooked": (lambda: _hooked("flow"), "the flow has a forward hook"),
+    "a model hooked": (lambda: _hooked(), "Rescaler has a forward hook"),
+    "a flow's subclass": (_with_own_flow, r"the flow overrides forward\(\)"),
+    "a model's forward": (lambda: OwnModel(2, blocks=1), r"OwnModel overrides forward\(\)"),
+    "a model's inverse": (lambda: OwnWayBack(2, blocks=1), r"OwnWayBack overrides inverse\(\)"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_what_is_overridden_patched_or_hooked_is_not_passed_by(case: str) -> None:
+    make, match = CHANGED[case]
+    model = make()
+    for call in _both(model, tile=8):
+        with pytest.raises(ConfigError, match=f"{match}.*overlap="):
+            call()
+    with pytest.raises(ConfigError, match=match):
+        _ = model.receptive_field
+    for call in _both(model, tile=8, overlap=4):
+        call()
+
+
+def test_nor_is_a_global_hook() -> None:
+    model = iirn_x2(blocks=1)
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        for call in _both(model, tile=8):
+            with pytest.raises(ConfigError, match=r"global module hook.*overlap="):
+                call()
+    finally:
+        handle.remove()
+    for call in _both(model, tile=8):
+        call()
+
+
+class OwnSteps(OwnCoupling):
+    """Overrides a coupling, and says again what half steps it consists of: none, for the test."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y.clone()
+
+    def half_steps(self) -> tuple[()]:
+        return ()
+
+    def inverse_half_steps(self) -> tuple[()]:
+        return ()
+
+
+class Renamed(OwnSteps):
+    """Overrides nothing that is computed."""
+
+
+def test_a_subclass_that_offers_half_steps_of_its_own_runs() -> None:
+    model = _with_layer(Renamed(12, 3, CRDB))
+    lr = uniform(1, 3, 20, 20)
+    torch.testing.assert_close(
+        model.upscale(lr, tile=8), model.upscale(lr), atol=TILED[torch.float32], rtol=0
+    )
+    assert model.receptive_field == iirn_x2(blocks=1).receptive_field
+
+
+def test_bits_that_cannot_be_are_refused_before_any_layer_runs(monkeypatch) -> None:
+    monkeypatch.setattr(layerwise, "shrink", lambda *_: pytest.fail("the layers have run"))
+    for bits in (0, 17):
+        for options in ({}, {"tile": 8}, {"tile": 8, "overlap": 0}):
+            with pytest.raises(ValueRangeError, match=f"1 to 16 bits, got {bits}"):
+                iirn_x2(blocks=1).downscale(torch.rand(1, 3, 16, 16), bits=bits, **options)
+
+
+class Passes(nn.Module):
+    """So many attentions in sequence; counts how often it is started."""
+
+    reach = 0
+
+    def __init__(self, attentions: int, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(ChannelAttention(in_channels) for _ in range(attentions))
+        self.last = nn.Conv2d(in_channels, out_channels, 1)
+        self.started = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.started += 1
+        for attention in self.attentions:
+            x = attention(x)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("attentions", [0, 1, 3])
+def test_a_network_runs_once_more_than_it_pools(attentions: int) -> None:
+    model = InvertibleRescaler(2, blocks=1, subnet=partial(Passes, attentions))
+    model.downscale(torch.rand(1, 3, 32, 32), tile=32)
+    assert [module.started for module in model.modules() if isinstance(module, Passes)] == [
+        attentions + 1
+    ] * 3

@@ -1,0 +1,61 @@
+"""Whether a module still computes what its class is known to: nothing overridden, patched or hooked."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from torch import nn
+from torch.nn.modules import module as modules
+
+from invertible_rescaling.errors import ConfigError
+
+__all__: list[str] = []  # for what goes round calling modules, or goes by what they say of themselves
+
+CALLS = ("__call__", "forward", "inverse")
+
+
+def definer(cls: type, name: str) -> type | None:
+    """The class that gives a class its attribute of that name; None where none does."""
+    return next((base for base in cls.__mro__ if name in vars(base)), None)
+
+
+def change(module: nn.Module, known: type, methods: Sequence[str] = CALLS) -> str | None:
+    """What may make a call of the module another than of the class that is known, as a predicate, or None.
+
+    Args:
+        module: an instance of it.
+        known: the class.
+        methods: those that a call comes to.
+    """
+    for cls in takewhile(lambda cls: cls is not known, type(module).__mro__):
+        overridden = [name for name in methods if name in vars(cls)]
+        if overridden:
+            return f"overrides {overridden[0]}()"
+    state: dict[str, Any] = vars(module)
+    patched = [name for name in methods if name in state]
+    if patched:
+        return f"has a patched {patched[0]}()"
+    if module._forward_hooks or module._forward_pre_hooks:
+        return "has a forward hook"
+    if modules._has_any_global_hook():  # type: ignore[no-untyped-call]
+        return "is heard by a global module hook"
+    return None
+
+
+def check_unchanged(module: nn.Module, who: str, known: type, methods: Sequence[str] = CALLS) -> None:
+    """Refuse a module that others cannot compute in the place of.
+
+    Raises:
+        ConfigError: it is not of the class that is known, or it is overridden, patched or hooked.
+    """
+    why = change(module, known, methods) if isinstance(module, known) else f"is no {known.__name__}"
+    if why is not None:
+        raise not_followed(who, why)
+
+
+def not_followed(who: str, why: str) -> ConfigError:
+    """The error for a bijection that cannot be gone through layer by layer, because of one of its modules."""
+    return ConfigError(
+        f"{who} {why}: the bijection cannot be followed layer by layer, so that it cannot run in exact tiles "
+        "and its receptive field is not known; pass overlap= to go by independent tiles"
+    )
