@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_a_time_limit_saves_and_stops(train, tmp_path, capsys):
     assert train("--time-limit", "1") == 0
     assert "stopped after step" in capsys.readouterr().out
     assert train() == 0
-    assert "going on after step 0" in capsys.readouterr().out
+    assert "going on after step 1" in capsys.readouterr().out
     assert sorted(losses(tmp_path / "out")) == [1, 2, 3, 4, 5, 6]
 
 
@@ -122,15 +123,101 @@ def test_a_slice_ends_with_its_weights_and_their_figures(train, val, tmp_path, m
 
 
 def test_time_for_a_due_validation_is_reserved(train, val, monkeypatch, capsys):
+    monkeypatch.setattr(Trainer, "_averages", slow_averages(3600.0))
+    assert train("--val", val, "--time-limit", "30m") == 0
+    assert "stopped after step 3 of 6" in capsys.readouterr().out  # the validation of step 4 would not fit
+
+
+def with_slow_steps(monkeypatch, seconds):
+    """Steps of a process take so long: the first of ``seconds`` for the first, ..., the last for the rest."""
+    plain = Trainer._train_one
+    pauses = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+
+    def step(self):
+        time.sleep(next(pauses))
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "_train_one", step)
+    monkeypatch.setattr(train_div2k, "_STARTED", time.monotonic())
+
+
+def test_a_first_step_that_compiles_leaves_the_rest_of_the_limit_to_the_others(train, tmp_path, monkeypatch):
+    began = time.monotonic()
+    with_slow_steps(monkeypatch, [2.5, 0.05])
+    assert train("--time-limit", "7", steps=100_000) == 0
+    assert 4.0 < time.monotonic() - began < 7.5
+    assert newest_step(tmp_path / "out") > 5
+
+
+def newest_step(out):
+    return max((int(path.name[5:13]) for path in (out / "state").glob("step-*")), default=0)
+
+
+def test_slow_steps_of_another_process_are_forgotten(train, tmp_path, capsys):
+    assert train("--stop-after", "2") == 0
+    record = next((tmp_path / "out" / "state").glob("step-00000002*")) / "state.json"
+    for seconds in ({"step": 1e6, "save": 1e6, "validation": 1e6}, None):
+        content = json.loads(record.read_text())
+        content["facts"].pop("seconds", None)
+        content["facts"] |= {"seconds": seconds} if seconds else {}
+        record.write_text(json.dumps(content))
+        shutil.copytree(tmp_path / "out", tmp_path / f"out-{bool(seconds)}")
+        assert train("--time-limit", "1h", out=f"out-{bool(seconds)}") == 0
+        assert "done: 6 steps" in capsys.readouterr().out
+
+
+def test_a_due_validation_that_never_fits_is_made_all_the_same(train, val, monkeypatch, capsys):
+    monkeypatch.setattr(Trainer, "_averages", slow_averages(3600.0))
+    monkeypatch.setattr(Trainer, "_try_validation", lambda self: self.pace.validated(3600.0))
+    for reached in (3, 5, 6):
+        assert train("--val", val, "--time-limit", "30m") == 0
+        said = capsys.readouterr().out
+        assert f"{'done:' if reached == 6 else f'stopped after step {reached} of'} 6" in said
+        assert ("may outrun --time-limit 1800" in said) == (reached > 3)
+        assert ("--val-limit" in said) == (reached > 3)
+
+
+def slow_averages(seconds):
     plain = Trainer._averages
 
     def slow(self, rescale, tag):
-        self._seconds["validation"] = 3600.0
+        self.pace.validated(seconds)
         return plain(self, rescale, tag)
 
-    monkeypatch.setattr(Trainer, "_averages", slow)
-    assert train("--val", val, "--time-limit", "30m") == 0
-    assert "stopped after step 3 of 6" in capsys.readouterr().out  # the validation of step 4 would not fit
+    return slow
+
+
+def test_how_long_a_validation_takes_is_known_before_the_first(train, val, monkeypatch):
+    assert train("--val", val, "--stop-after", "1") == 0
+    known = []
+    plain = Trainer._train_one
+    monkeypatch.setattr(Trainer, "_train_one", lambda self: known.append(self.pace.validation) or plain(self))
+    assert train("--val", val, "--stop-after", "1", "--time-limit", "1h") == 0
+    assert 0 < known[0] < 10
+
+
+def test_a_validation_that_is_cut_off_at_the_end_of_a_slice_costs_no_steps(train, val, tmp_path, monkeypatch):
+    def crash(self, *, keep_best=True):
+        if self.step:
+            raise OSError("killed")
+
+    monkeypatch.setattr(Trainer, "validate", crash)
+    monkeypatch.setattr(Trainer, "_reserves_validation", True)
+    assert train("--val", val, "--time-limit", "1h", "--stop-after", "3", "--save-every", "100") == 2
+    assert newest_step(tmp_path / "out") == 3
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_slice_ends_alike_in_all_processes(train, val, monkeypatch, theirs):
+    """Another process that was asked to stop does not validate: then no process may."""
+    validated = []
+    plain = Trainer.validate
+    monkeypatch.setattr(
+        Trainer, "validate", lambda self, **how: validated.append(self.step) or plain(self, **how)
+    )
+    monkeypatch.setattr(Trainer, "_any", lambda self, flag: flag or (theirs and self.step == 3))
+    assert train("--val", val, "--time-limit", "1h", "--stop-after", "3") == 0
+    assert validated == ([0] if theirs else [0, 3])
 
 
 def test_a_crash_while_the_last_weights_are_written_is_made_good(train, val, tmp_path, monkeypatch):

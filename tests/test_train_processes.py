@@ -150,3 +150,35 @@ def test_ctrl_c_saves_and_leaves(options, tmp_path):
     assert process.returncode == 0
     assert "the same command goes on from there" in said
     assert newest_step(out) > 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_ends_both(options, tmp_path):
+    out = tmp_path / "out"
+    rare = ["--validate-every", "1000000", "--save-every", "1000000", "--time-limit", "1h"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, *options, *rare, "--steps", "1000000", "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(command, env=environment, cwd=ROOT)
+    workers = []
+    try:
+        log = out / "log.jsonl"
+        while process.poll() is None and not (log.exists() and '"loss"' in log.read_text()):
+            time.sleep(0.05)
+        workers = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if str(SCRIPT) in child.cmdline() and child.environ().get("RANK") == "1"
+        ]
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        assert newest_step(out) > 0
+    finally:
+        if process.poll() is None:
+            for victim in [
+                *psutil.Process(process.pid).children(recursive=True),
+                psutil.Process(process.pid),
+            ]:
+                victim.kill()
+            process.wait()

@@ -1,10 +1,13 @@
+import errno
+import os
 import shutil
 
 import pytest
 import torch
 
 from invertible_rescaling.errors import CheckpointError
-from training.state import load_newest_state, save_state
+from training import state
+from training.state import StateError, cut_log, load_newest_state, save_state
 
 
 def complain(line):
@@ -86,3 +89,29 @@ def test_what_a_killed_process_left_half_written_is_ignored_and_cleared(tmp_path
     assert load_newest_state(tmp_path, complain)[0] == 1
     save_state(tmp_path, 3, {"x": torch.zeros(3)}, {})
     assert not list(tmp_path.glob(".*"))
+
+
+def test_lines_of_a_log_that_tell_no_step_are_dropped(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1}\n{}\n[1]\n7\n{"step": "x"}\n{"step": 2}\n{"step": 3}\n{"st')
+    cut_log(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize("before", [[], [1]])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch, before):
+    for step in before:
+        save_state(tmp_path, step, {"x": torch.zeros(3)}, {})
+
+    def full(path, content):
+        path.write_bytes(content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(state, "_write", full)
+    with pytest.raises(StateError) as caught:
+        save_state(tmp_path, 2, {"x": torch.zeros(3)}, {})
+    message = str(caught.value)
+    assert repr(str(tmp_path)) in message
+    assert "make room" in message
+    assert ("goes on after step 1" if before else "begins anew") in message
+    assert [path.name for path in tmp_path.iterdir()] == [f"step-{step:08d}" for step in before]

@@ -17,6 +17,7 @@ from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
 from training.machine import compile_couplings
 from training.options import OptionError, Options
+from training.pace import Pace
 from training.prefetch import Prefetched
 from training.recipe import TERMS, TrainStep, averaged, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
@@ -77,7 +78,7 @@ class Trainer:
         self.writer: SummaryWriter | None = None
         self._bicubic: dict[str, float] | None = None
         self._saved_at = -1
-        self._seconds = {"step": 0.0, "save": 0.0, "validation": 0.0}
+        self.pace = Pace()
 
     # ---------------------------------------------------------------- running
 
@@ -85,7 +86,8 @@ class Trainer:
         """Train until done or out of time; return whether all steps are done.
 
         Args:
-            started: ``time.monotonic()`` at the start of the program, from which the time limit counts.
+            started: ``time.monotonic()`` at the start of the program, from which the time limit counts. One
+                step is made even where it has passed, so that a run called again and again always ends.
         """
         options, main = self.options, self.accelerator.is_main_process
         if self.step >= options.steps:
@@ -98,6 +100,8 @@ class Trainer:
                 self.validate()
         elif self.val and self._bicubic is None:
             self._measure_bicubic()
+        if self.val and options.time_limit is not None and self.pace.validation is None:
+            self._try_validation()
         self._first = self.step
         bar = tqdm(
             total=options.steps,
@@ -112,7 +116,7 @@ class Trainer:
             bar.update()
             if self.step % options.log_every == 0 or self.step == options.steps:
                 self._record(terms, norm, bar)
-            self._seconds["step"] = max(self._seconds["step"], time.monotonic() - before)
+            self.pace.stepped(time.monotonic() - before)
             if self.step % options.validate_every == 0 or self.step == options.steps:
                 self.validate()
             elif self.step % options.save_every == 0:
@@ -120,10 +124,9 @@ class Trainer:
         bar.close()
         finished = self.step >= options.steps
         if not finished and self._saved_at < self.step:
-            if self._reserves_validation and not self.stop_requested:
+            self.save()  # first, so that a validation that is cut off costs no steps
+            if not self._any(self.stop_requested or not self._reserves_validation):
                 self.validate(keep_best=False)
-            else:
-                self.save()
         if self.writer is not None:
             self.writer.close()
         return finished
@@ -169,24 +172,33 @@ class Trainer:
     @property
     def _reserves_validation(self) -> bool:
         """Whether a slice is to end with a validation: where that costs little of the time limit."""
-        limit = self.options.time_limit
-        return bool(self.val) and limit is not None and self._seconds["validation"] < limit / 5
+        return bool(self.val) and self.pace.is_cheap_to_validate(self.options.time_limit)
 
     def _must_stop(self, started: float) -> bool:
         """Whether another step, and what follows it, would outrun the time limit; all processes agree."""
         options = self.options
-        after = self.step + 1
-        due = after % options.validate_every == 0 or after == options.steps
-        needed = 1.5 * self._seconds["step"] + self._seconds["save"] + 2.0
-        if due or self._reserves_validation:
-            needed += 1.2 * self._seconds["validation"]
-        late = options.time_limit is not None and time.monotonic() - started + needed > options.time_limit
-        enough = options.stop_after is not None and self.step - self._first >= options.stop_after
-        stop = late or enough or self.stop_requested
+        made, after = self.step - self._first, self.step + 1
+        due = bool(self.val) and (after % options.validate_every == 0 or after == options.steps)
+        late = False
+        if options.time_limit is not None:
+            left = options.time_limit - (time.monotonic() - started)
+            late = not self.pace.fits(left, validation=due or self._reserves_validation)
+        if late and made == 0:
+            late = False
+            if due and self.pace.outruns(options.time_limit):
+                self.say(
+                    f"the validation after step {after} may outrun --time-limit {options.time_limit:g}: give "
+                    "it more, or validate on fewer images with --val-limit"
+                )
+        enough = options.stop_after is not None and made >= options.stop_after
+        return self._any(late or enough or self.stop_requested)
+
+    def _any(self, flag: bool) -> bool:
+        """Whether a flag is set in any process; all have to ask."""
         if self.accelerator.num_processes == 1:
-            return stop
-        flag = torch.tensor([float(stop)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
+            return flag
+        flags = torch.tensor([float(flag)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flags, "sum").item())
 
     # ------------------------------------------------------------- validating
 
@@ -201,8 +213,8 @@ class Trainer:
     def validate(self, *, keep_best: bool = True) -> None:
         """Measure the averaged model; write ``last`` and, where it is the best so far, ``best``; save.
 
-        With ``keep_best=False`` the figures are only reported, so that a validation at the end of a slice
-        leaves the run what it would have been without the cut.
+        With ``keep_best=False`` the figures are only reported and written into ``last``: a validation at
+        the end of a slice, whose state is saved already, leaves the run what it would have been uncut.
         """
         started = time.monotonic()
         better = False
@@ -221,12 +233,27 @@ class Trainer:
         if better:
             self.best = self.metrics["psnr_rgb"]
             self._write_weights("best")
-        self._seconds["validation"] = max(self._seconds["validation"], time.monotonic() - started)
-        self.save()
+        self.pace.validated(time.monotonic() - started)
+        if keep_best:
+            self.save()
+        else:
+            self._write_weights("last")
 
     def _measure_bicubic(self) -> None:
         self._bicubic = self._averages(with_bicubic(self.model.scale), "bicubic")
         self._append({"step": self.step, "bicubic": self._bicubic})
+
+    def _try_validation(self) -> None:
+        """Estimate how long a validation takes, from one image, twice: the first time is a warm-up."""
+        mine = self.val[self.accelerator.process_index :: self.accelerator.num_processes]
+        seconds = 0.0
+        for _ in range(2):
+            started = time.monotonic()
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                measure(mine[:1], self.accelerator.device, with_model(self.averaged_model.eval()))
+            seconds = time.monotonic() - started
+        pixels = [image.hr.shape[2] * image.hr.shape[3] for image in mine]
+        self.pace.validated(seconds * sum(pixels) / pixels[0] if pixels else 0.0)
 
     def _averages(self, rescale: Callable[[Tensor], tuple[Tensor, Tensor]], tag: str) -> dict[str, float]:
         """Share the images among the processes and average their metrics over all."""
@@ -283,7 +310,7 @@ class Trainer:
         started = time.monotonic()
         self._write_weights("last")
         self._save_state()
-        self._seconds["save"] = max(self._seconds["save"], time.monotonic() - started)
+        self.pace.saved(time.monotonic() - started)
 
     def _save_state(self) -> None:
         self.accelerator.wait_for_everyone()
@@ -299,7 +326,6 @@ class Trainer:
                 "best": self.best if math.isfinite(self.best) else None,
                 "metrics": self.metrics,
                 "bicubic": self._bicubic,
-                "seconds": self._seconds,
                 "weights": self._weights,
                 "skipped_in_a_row": self.skipped_in_a_row,
                 "scaler": scaler.state_dict() if scaler is not None else None,
@@ -363,7 +389,7 @@ class Trainer:
         if self.accelerator.scaler is not None and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = self._saved_at = step
-        self.skipped_in_a_row, self._seconds = facts["skipped_in_a_row"], facts["seconds"]
+        self.skipped_in_a_row = facts["skipped_in_a_row"]
         self.metrics, self._weights = facts["metrics"], facts.get("weights")
         if facts["val_set"] == self._val_set:
             self.best = -math.inf if facts["best"] is None else facts["best"]

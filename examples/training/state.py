@@ -17,12 +17,16 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from invertible_rescaling.errors import CheckpointError
+from invertible_rescaling.errors import CheckpointError, RescalingError
 from invertible_rescaling.files import write_atomically
 
 _SHARD_BYTES = 15 * 10**6  # a file is to stay below 16 MB; with this iirn_x4 takes three
 _KEEP = 2
 _NAME = re.compile(r"step-(\d{8})(?:-(\d+))?")
+
+
+class StateError(RescalingError, RuntimeError):
+    """A state cannot be written."""
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -33,7 +37,24 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
         step: how many steps are done.
         tensors: everything that is a tensor, by name.
         facts: everything else, JSON-able.
+
+    Raises:
+        StateError: the disk is full, or not to be written on; the states before are as they were.
     """
+    try:
+        return _save_state(folder, step, tensors, facts)
+    except OSError as error:
+        for partial in folder.glob(".*.tmp"):
+            shutil.rmtree(partial, ignore_errors=True)
+        kept = states(folder)
+        then = f"goes on after step {kept[-1][0]}" if kept else "begins anew, as nothing was saved before"
+        raise StateError(
+            f"the state of step {step} cannot be written to {str(folder)!r} ({error.strerror or error}); "
+            f"make room there, and the same command {then}"
+        ) from error
+
+
+def _save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
     final = _free_name(folder, step)
     partial = folder / f".{final.name}.{os.getpid()}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,6 +182,7 @@ def cut_log(path: Path, step: int) -> None:
             entry = json.loads(line)
         except ValueError:  # a line that a crash cut short
             continue
-        if entry["step"] <= step:
+        made = entry.get("step") if isinstance(entry, dict) else None
+        if isinstance(made, int) and made <= step:
             kept.append(line + "\n")
     write_atomically(path, "".join(kept).encode())
