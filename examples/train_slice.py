@@ -19,13 +19,14 @@ from pathlib import Path
 import train_div2k
 from invertible_rescaling import RescalingError
 from invertible_rescaling.checkpoint import verify_checkpoint
-from training.curves import CurveError, draw_curves, read_curves
-from training.options import duration
+from training.curves import draw_curves, read_curves
+from training.options import Options, duration, parse_options
 from training.state import load_newest_state, states
 
 LARGEST_MB, MOST_FILES = 16.0, 8
 CHOSEN_HERE = ("--out", "--time-limit", "--resume", "--demo")
 WEIGHTS = ("best.safetensors", "last.safetensors")
+PARTIAL = ".restoring"  # a copy that is being made, within --to
 
 
 class SliceError(RescalingError):
@@ -35,39 +36,54 @@ class SliceError(RescalingError):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a slice; return train_div2k.py's exit code, or 2 if it could not be begun."""
     options = parse(argv)
+    made = False
     try:
-        begin(options)
+        check(options)
+        made = not options.to.exists()
+        begun = restore(options.source, options.to) if options.source is not None else 0
     except (RescalingError, OSError) as error:
         print(f"train_slice.py: {error}", file=sys.stderr)
         return 2
     limit = ["--time-limit", f"{options.time_limit:f}", "--out", str(options.to)]
-    code = train_div2k.main([*options.training, *limit])
-    tidy(options.to)
+    code = 1
+    try:
+        code = train_div2k.main([*options.training, *limit])
+    finally:
+        if code and newest_step(options.to) <= begun:
+            empty(options.to, remove=made)
+    if code == 0:
+        tidy(options.to)
     return code
 
 
-def begin(options: argparse.Namespace) -> None:
-    """Put the slice before in place.
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is written.
 
     Raises:
-        SliceError: it is missing or not whole, --to cannot be used, or an option is none of a slice.
+        SliceError: --to cannot be used, or an option is none of a slice.
+        OptionError: the options of training do not fit together.
     """
-    taken = [name for name in CHOSEN_HERE if any(o.split("=")[0] == name for o in options.training)]
+    training, plain = parse_options(options.training), Options()
+    fields = {name: name.removeprefix("--").replace("-", "_") for name in CHOSEN_HERE}
+    taken = [name for name, field in fields.items() if getattr(training, field) != getattr(plain, field)]
     if taken:
         raise SliceError(f"{', '.join(taken)} after --: a slice decides that itself; leave it out")
     if options.to is None:
         raise SliceError("give --to DIR, where the slice is to leave what the next one needs")
-    if options.to.is_dir() and any(options.to.iterdir()):
+    if options.to.is_dir() and any(path.name != PARTIAL for path in options.to.iterdir()):
         raise SliceError(f"{str(options.to)!r} is not empty; give each slice a folder of its own")
-    if options.source is not None:
-        restore(options.source, options.to)
+    training.check()
 
 
-def restore(source: Path, to: Path) -> None:
-    """Copy a slice after checking that it is whole; what is read-only there is writable here.
+def restore(source: Path, to: Path) -> int:
+    """Copy a slice after checking that it is whole, and return how many steps it has made.
+
+    What is read-only there is writable here. The copy is made beside, within --to, and moved in place when
+    it is whole, so that a disk that fills up leaves --to as it was.
 
     Raises:
         SliceError: a file is missing or damaged.
+        OSError: --to cannot be written.
     """
     if not source.is_dir():
         raise SliceError(f"there is no slice at {str(source)!r}; leave --from out to begin a run")
@@ -88,10 +104,38 @@ def restore(source: Path, to: Path) -> None:
         if (source / name).is_file():
             verify_checkpoint(source / name)
     files = [source / name for name in (*WEIGHTS, "log.jsonl") if (source / name).is_file()]
-    for file in [*files, *(source / "state").glob("step-*/*")]:
-        copy = to / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+    partial, made = to / PARTIAL, not to.exists()
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        for file in [*files, *(source / "state").glob("step-*/*")]:
+            copy = partial / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "state"):  # the state comes last
+            path.rename(to / path.name)
+        partial.rmdir()
+    except BaseException:
+        empty(to, remove=made)
+        raise
+    return step
+
+
+def newest_step(folder: Path) -> int:
+    """How many steps the newest state in a run's folder has made; 0 where there is none."""
+    return max((step for step, _, _ in states(folder / "state")), default=0)
+
+
+def empty(folder: Path, *, remove: bool) -> None:
+    """Take away what a slice that came to nothing left; the folder as well, if it was not there before."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if remove:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def tidy(folder: Path) -> None:
@@ -103,7 +147,7 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(old[2])
     try:
         draw_curves([read_curves(folder, name="this run")], folder / "curve.png")
-    except CurveError as error:
+    except (RescalingError, OSError) as error:
         print(f"no curves: {error}")
     files = [path for path in folder.rglob("*") if path.is_file()]
     sizes = [path.stat().st_size / 1e6 for path in files]

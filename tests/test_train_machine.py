@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from invertible_rescaling import RescalingLoss, iirn_x2
+from invertible_rescaling import RescalingLoss, iirn_x2, iirn_x4
 from invertible_rescaling.data import ImagePair
 from invertible_rescaling.testing import randomize
 from training import machine
@@ -94,7 +94,7 @@ def test_compiled_couplings_give_the_same_gradients_and_share_what_is_compiled(m
         return graph
 
     plain = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function: plain(function, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda function, **how: plain(function, backend=backend, **how))
     model = randomize(iirn_x2(blocks=3), gain=0.5)
     hr = torch.rand(2, 3, 16, 16)
 
@@ -109,6 +109,26 @@ def test_compiled_couplings_give_the_same_gradients_and_share_what_is_compiled(m
     for mine, theirs in zip(gradients(), wanted, strict=True):
         assert torch.linalg.norm(mine - theirs) <= (5e-2 if autocast else 1e-4) * torch.linalg.norm(theirs)
     assert 0 < len(compiled) < 6  # three couplings, both directions
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_each_stage_is_compiled_for_its_own_size(monkeypatch):
+    """Stages share their code, and a second size would otherwise be compiled for sizes that vary."""
+    symbolic = []
+
+    def backend(graph, inputs):
+        sizes = [size for value in inputs if isinstance(value, torch.Tensor) for size in value.shape]
+        symbolic.append([value for value in [*inputs, *sizes] if isinstance(value, torch.SymInt)])
+        return graph
+
+    plain = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **how: plain(function, backend=backend, **how))
+    torch._dynamo.reset()
+    model = compile_couplings(iirn_x4(blocks=1))
+    RescalingLoss(1, 4, 0)(model, torch.rand(2, 3, 32, 32)).total.backward()
+    assert len(symbolic) >= 4  # two stages, both directions
+    assert not any(symbolic)
     torch._dynamo.reset()
 
 

@@ -1,5 +1,6 @@
 """train_slice.py: what a slice leaves, going on from it, and slices that are not whole."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -121,9 +122,90 @@ def test_what_a_slice_decides_itself_and_folders_in_use_are_refused(tmp_path, ca
     assert "is not empty" in refused(capsys, "--to", to, "--", "--data", "x")
 
 
-def test_errors_of_training_are_passed_on(training, tmp_path):
-    assert train_slice.main(["--to", str(tmp_path / "one"), "--", *training, "--lr", "inf"]) == 2
-    assert not (tmp_path / "one").exists()
+def test_options_of_training_are_checked_before_anything_is_copied(
+    one, training, tmp_path, capsys, monkeypatch
+):
+    two = tmp_path / "two"
+    monkeypatch.setattr(train_slice, "restore", None)
+    assert "--lr" in refused(capsys, "--from", one, "--to", two, "--", *training, "--lr", "inf")
+    assert "--time-limit after --" in refused(capsys, "--to", two, "--", *training, "--time-l", "9")
+    with pytest.raises(SystemExit):
+        train_slice.main(["--from", str(one), "--to", str(two), "--", *training, "--no-such-option"])
+    assert not two.exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("how", [2, RuntimeError("out of memory")])
+def test_a_slice_that_came_to_nothing_leaves_the_folder_as_it_was(
+    one, training, tmp_path, monkeypatch, there, how
+):
+    two = tmp_path / "two"
+    if there:
+        two.mkdir()
+    call = ["--from", str(one), "--to", str(two), "--", *training]
+
+    def fail(argv):
+        assert (two / "state").is_dir()
+        if isinstance(how, Exception):
+            raise how
+        return how
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_div2k, "main", fail)
+        if isinstance(how, Exception):
+            with pytest.raises(RuntimeError, match="out of memory"):
+                train_slice.main(call)
+        else:
+            assert train_slice.main(call) == 2
+    assert two.exists() == there
+    assert not there or not list(two.iterdir())
+    assert files_of(one)
+
+
+def test_an_error_after_some_steps_keeps_them_as_they_are(one, training, tmp_path, monkeypatch, capsys):
+    def fail(argv):
+        save_state(tmp_path / "two" / "state", 7, {"x": torch.zeros(1)}, {})
+        return 2
+
+    monkeypatch.setattr(train_div2k, "main", fail)
+    capsys.readouterr()
+    assert train_slice.main(["--from", str(one), "--to", str(tmp_path / "two"), "--", *training]) == 2
+    assert {path.name for path in (tmp_path / "two" / "state").iterdir()} == {
+        "step-00000005",
+        "step-00000007",
+    }
+    assert "slice:" not in capsys.readouterr().out
+
+
+def test_a_disk_that_fills_up_while_a_slice_is_copied_leaves_nothing(
+    one, training, tmp_path, monkeypatch, capsys
+):
+    plain = shutil.copyfile
+
+    def full(source, target):
+        if Path(target).name == "state.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return plain(source, target)
+
+    two = tmp_path / "two"
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        assert "No space left" in refused(capsys, "--from", one, "--to", two, "--", *training)
+    assert not two.exists()
+    (two / train_slice.PARTIAL).mkdir(parents=True)  # what a copy that was killed leaves
+    assert train_slice.restore(one, two) == 5
+    assert files_of(two) == [name for name in files_of(one) if name != "curve.png"]
+
+
+def test_curves_that_cannot_be_written_are_one_line(one, monkeypatch, capsys):
+    def full(runs, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(train_slice, "draw_curves", full)
+    capsys.readouterr()
+    train_slice.tidy(one)
+    assert "no curves: " in capsys.readouterr().out
 
 
 def test_too_many_or_too_large_files_are_said(one, capsys, monkeypatch):

@@ -60,12 +60,13 @@ def compile_couplings(model: InvertibleRescaler) -> InvertibleRescaler:
     """Compile both directions of each coupling, in place; return the model.
 
     Couplings of one stage share what is compiled, so that it takes as long for two as for eight; the step
-    compiled as a whole would take several times as long, which a slice of ten minutes cannot spare.
+    compiled as a whole would take several times as long, which a slice of ten minutes cannot spare. Each size
+    is compiled for itself: a run has few, and code for any size is slower and takes longer to compile.
     """
     for layer in model.flow.layers:
         if any(True for _ in layer.parameters()):
             for direction in ("forward", "inverse"):
-                setattr(layer, direction, torch.compile(getattr(layer, direction)))
+                setattr(layer, direction, torch.compile(getattr(layer, direction), dynamic=False))
     return model
 
 
