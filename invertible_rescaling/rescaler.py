@@ -316,7 +316,9 @@ class InvertibleRescaler(nn.Module):
         """Run one direction of the flow; for inference, in the memory format convolutions are fastest in."""
         if not may_overwrite(state):
             return direction(state)
-        if state.device.type == "cpu" or torch.is_autocast_enabled(state.device.type):
+        kind = state.device.type
+        half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if kind == "cpu" or half:
             state = state.contiguous(memory_format=torch.channels_last)
         with scratch():
             return direction(state)
@@ -367,9 +369,9 @@ class InvertibleRescaler(nn.Module):
         who = f"InvertibleRescaler.{method}"
         check_state(image, self.channels, who)
         self._check_dtype(image)
-        if torch.compiler.is_compiling() or image.numel() == 0:
+        if torch.compiler.is_compiling() or image.is_meta or image.numel() == 0:
             return
-        low, high = torch.aminmax(image)
+        low, high = image.amin(), image.amax()  # aminmax would copy an image that is not laid out row by row
         # Written so that NaN fails it too.
         if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
             raise ValueRangeError(

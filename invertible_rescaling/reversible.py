@@ -23,7 +23,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.kernels.switch import fast_kernels, scratch
+from invertible_rescaling.kernels.switch import fast_kernels, is_batched, scratch
 
 __all__ = ["ReversibleLayer", "reversible_forward", "reversible_inverse"]
 
@@ -233,7 +233,7 @@ class _Recomputation:
             out = function(leaf)
 
         def pull(grad: Tensor) -> Tensor:
-            if out.requires_grad and _is_batched(grad):
+            if out.requires_grad and is_batched(grad):
                 _accumulate(out, grad, [leaf, *self.leaves])
             elif out.requires_grad:
                 torch.autograd.backward(out, grad)
@@ -244,12 +244,6 @@ class _Recomputation:
     def without_graph(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with self.conditions():
             return function(x)
-
-
-def _is_batched(grad: Tensor) -> bool:
-    """Whether a gradient stands for many, as ``torch.autograd.grad`` hands on with ``is_grads_batched``."""
-    functorch = torch._C._functorch
-    return functorch.is_legacy_batchedtensor(grad) or functorch.is_functorch_wrapped_tensor(grad)
 
 
 def _accumulate(out: Tensor, grad: Tensor, leaves: Sequence[Tensor]) -> None:
@@ -352,7 +346,7 @@ class _Reversible(torch.autograd.Function):
             for parameter, need in zip(ctx.parameters, needed, strict=True)
         }
         # torch.vmap, which batches gradients, has no rules for what the kernels do.
-        batched = _is_batched(grad_y)
+        batched = is_batched(grad_y)
         with (
             _alone_with(direction.modules),
             _standing_in(direction.places, leaves),

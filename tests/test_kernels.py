@@ -200,6 +200,16 @@ def _change(network: CRDB, change: str) -> None:
         network.features.activation = nn.GELU()
     elif change == "other activation of the attention":
         network.attention.mlp[1] = nn.Tanh()
+    elif change == "3x3 in the attention":
+        hidden = network.attention.mlp[0].out_channels
+        network.attention.mlp[0] = nn.Conv2d(99, hidden, 3, padding=1)
+    elif change == "dilated last convolution":
+        network.last.dilation = network.last.padding = (2, 2)
+    elif change == "unequal dilation":
+        network.features.convs[2].dilation = network.features.convs[2].padding = (2, 4)
+    elif change == "patched padding":
+        plain = network.features.convs[0]._conv_forward
+        network.features.convs[0]._conv_forward = lambda x, w, b: 2 * plain(x, w, b)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +222,10 @@ def _change(network: CRDB, change: str) -> None:
         "negative slope",
         "other activation",
         "other activation of the attention",
+        "3x3 in the attention",
+        "dilated last convolution",
+        "unequal dilation",
+        "patched padding",
     ],
 )
 def test_changed_sub_networks_are_used_as_they_are(change: str, used: list[int]) -> None:
@@ -257,6 +271,40 @@ def test_transforms_over_parameters_see_the_plain_modules(used: list[int]) -> No
     ensemble = vmap(lambda p: functional_call(network, p, x))(models)
     with torch.no_grad():
         torch.testing.assert_close(ensemble[0], network(x), atol=1e-5, rtol=1e-5)
+
+
+def test_an_ensemble_without_gradients() -> None:
+    model, hr = randomize(iirn_x2(blocks=1), 0.5).eval(), uniform(1, 3, 12, 12)
+    stacked = {name: torch.stack((p.detach(), p.detach())) for name, p in model.named_parameters()}
+    with torch.no_grad():
+        lr, z = vmap(lambda p: functional_call(model, p, hr))(stacked)
+        torch.testing.assert_close((lr[1], z[1]), model(hr), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [CRDB, DenseBlock])
+def test_many_gradients_at_once(kind) -> None:
+    network, x = randomize(kind(3, 3), 0.5), uniform(1, 3, 7, 7).requires_grad_()
+    wanted, grads = [x, *network.parameters()], uniform(4, 1, 3, 7, 7)
+    together = torch.autograd.grad(network(x), wanted, grads, is_grads_batched=True)
+    for index, one in enumerate(grads):
+        for a, b in zip(together, torch.autograd.grad(network(x), wanted, one), strict=True):
+            torch.testing.assert_close(a[index], b, atol=1e-4, rtol=1e-4)
+
+
+def test_another_default_device_does_not_matter() -> None:
+    model, hr = randomize(iirn_x2(blocks=1), 0.5).eval(), uniform(1, 3, 12, 12)
+    expected = model.downscale(hr)
+    with torch.device("meta"):
+        assert torch.equal(model.downscale(hr), expected)
+        model(hr)[0].sum().backward()
+    with torch.no_grad():
+        lr, z = copy.deepcopy(model).to("meta")(hr.to("meta"))
+    assert (lr.shape, z.shape) == ((1, 3, 6, 6), (1, 9, 6, 6))
+
+
+def test_an_output_conv_takes_a_single_image() -> None:
+    conv, x = OutputConv(7, 3), uniform(1, 7, 5, 6)
+    torch.testing.assert_close(conv(x[0]), conv(x)[0])
 
 
 def test_backward_inside_autocast_is_as_precise_as_outside() -> None:

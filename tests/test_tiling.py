@@ -1,5 +1,6 @@
 """Independent tiles against the whole, their memory, and what is refused."""
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarking.timing import PeakMemory
 from invertible_rescaling import DenseBlock, InvertibleRescaler, ZeroLatent, iirn_x4
 from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.testing import randomize
@@ -162,6 +164,24 @@ def _largest(side: int, options: dict[str, int]) -> list[list[int]]:
 def test_memory_of_independent_tiles_does_not_grow_with_the_image() -> None:
     options = {"tile": 32, "overlap": 8}
     assert _largest(192, options) == _largest(96, options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize("layout", ["channels_last", "a view of rows of pixels", "a crop"])
+def test_an_image_of_any_layout_is_not_copied(layout: str) -> None:
+    """What a kernel takes for itself shows in the process alone."""
+    model, side = iirn_x4(blocks=0).eval(), 2048
+    if layout == "channels_last":
+        hr = torch.rand(1, 3, side, side).contiguous(memory_format=torch.channels_last)
+    elif layout == "a crop":
+        hr = torch.rand(1, 3, side, side + 64)[..., 32:-32]
+    else:
+        hr = torch.rand(side, side, 3).permute(2, 0, 1)[None]
+    options = {"tile": 64, "overlap": 0}
+    model.downscale(hr[..., :128, :128], **options)
+    with PeakMemory(torch.device("cpu")) as used:
+        lr = model.downscale(hr, **options)
+    assert used.bytes - lr.nbytes < hr.nbytes / 3
 
 
 def test_memory_of_exact_tiles_grows_by_one_copy_of_the_image() -> None:

@@ -95,7 +95,8 @@ def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = 
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     layers = layers.using([tensor.to(dtype) for tensor in layers.tensors])
     filters = layers.weights[-1].shape[0]
-    out = torch.empty((x.shape[0], filters, *x.shape[2:]), dtype=dtype, memory_format=torch.channels_last)
+    shape = (x.shape[0], filters, *x.shape[2:])
+    out = torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
     count = group_size(x)
     buffer = take((min(count, x.shape[0]), *layers.space(x)[1:]), dtype)
     for group, result in zip(torch.split(x, count), torch.split(out, count), strict=True):

@@ -16,7 +16,8 @@ from invertible_rescaling.kernels.dense import (
     project,
 )
 from invertible_rescaling.kernels.dense_gradients import Gradients
-from invertible_rescaling.kernels.guard import usable
+from invertible_rescaling.kernels.guard import mixes_channels, usable
+from invertible_rescaling.kernels.switch import is_batched
 from invertible_rescaling.pooling import current_pooling
 
 __all__: list[str] = []  # for the sub-networks alone
@@ -62,7 +63,7 @@ class _DenselyConnected(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layers: DenseLayers, x: Tensor, *tensors: Tensor) -> Tensor:
         shape = (x.shape[0], layers.weights[-1].shape[0], *x.shape[2:])
-        out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         buffer = x.new_empty(layers.space(x))
         statistics = []
         count = group_size(x)
@@ -79,7 +80,8 @@ class _DenselyConnected(torch.autograd.Function):
         buffer, statistics, x, *tensors = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         layers = ctx.layers.using(tensors)
-        if torch.is_grad_enabled():  # gradients of gradients are asked for
+        if torch.is_grad_enabled() or is_batched(grad):
+            # Gradients of gradients are asked for, or many gradients at once.
             with torch.enable_grad():
                 # Aliases, so that a parameter that made x as well is not followed through x here.
                 x, *tensors = (t.view_as(t) for t in (x, *tensors))
@@ -105,9 +107,13 @@ def _from_buffer(
     count = group_size(x)
     grad = grad.contiguous(memory_format=torch.channels_last)
     pooled = torch.split(statistics, count, 1) if layers.attention else repeat(statistics)
-    groups = zip(torch.split(buffer, count), pooled, torch.split(grad, count), strict=False)
-    grads_x = [sums.add(space, known, group, x.shape[1]) for space, known, group in groups]
-    return [torch.cat(grads_x) if needed[0] else None, *sums.result()]
+    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    groups = zip(
+        torch.split(buffer, count), pooled, torch.split(grad, count), torch.split(grad_x, count), strict=False
+    )
+    for space, known, group, found in groups:
+        found.copy_(sums.add(space, known, group, x.shape[1]))
+    return [grad_x if needed[0] else None, *sums.result()]
 
 
 def _plain(x: Tensor, layers: DenseLayers) -> Tensor:
@@ -124,7 +130,9 @@ def _plain(x: Tensor, layers: DenseLayers) -> Tensor:
 
 def _tensors_of(mlp: nn.Module) -> tuple[Tensor, ...] | None:
     """Weight, bias, weight and bias of channel attention's MLP, if it is as it was made."""
-    if type(mlp) is not nn.Sequential or [type(layer) for layer in mlp] != [nn.Conv2d, nn.ReLU, nn.Conv2d]:
+    if type(mlp) is not nn.Sequential or len(mlp) != 3 or type(mlp[1]) is not nn.ReLU:
+        return None
+    if not (mixes_channels(mlp[0]) and mixes_channels(mlp[2])):
         return None
     tensors = tuple(mlp.parameters())
     return tensors if len(tensors) == 4 else None

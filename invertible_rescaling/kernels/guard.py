@@ -38,16 +38,16 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
         and activation.negative_slope >= 0  # else the maximum of the result is not that of the sums
         and is_pristine(activation)
         and all(map(_is_as_made, convs))
+        and all(getattr(conv, "dilation", None) == (1, 1) for conv in convs[-1:])
         and all(map(is_pristine, around))
     )
 
 
 def is_pristine(module: nn.Module) -> bool:
-    """Whether calling a module calls its class's own ``forward``, unheard, with ordinary parameters."""
+    """Whether calling a module calls its class's own methods, unheard, with ordinary parameters."""
     state: dict[str, Any] = vars(module)
     return not (
-        "forward" in state
-        or "attention" in state
+        any(map(callable, state.values()))  # a method patched on the instance
         or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
@@ -57,13 +57,26 @@ def is_pristine(module: nn.Module) -> bool:
 
 
 def _is_as_made(conv: nn.Module) -> bool:
-    return bool(
-        type(conv) in (nn.Conv2d, OutputConv)
+    return (
+        isinstance(conv, nn.Conv2d)
+        and type(conv) in (nn.Conv2d, OutputConv)
         and conv.weight.dtype == torch.float32
         and conv.kernel_size == (3, 3)
         and conv.stride == (1, 1)
         and conv.groups == 1
+        and conv.dilation[0] == conv.dilation[1]
         and conv.padding == conv.dilation
         and conv.padding_mode == "zeros"
         and is_pristine(conv)
+    )
+
+
+def mixes_channels(conv: nn.Module) -> bool:
+    """Whether a module is a plain 1x1 convolution, and so a matrix."""
+    return bool(
+        type(conv) is nn.Conv2d
+        and conv.weight.dtype == torch.float32
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.padding == (0, 0)
+        and conv.groups == 1
     )

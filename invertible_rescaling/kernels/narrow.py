@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
-from invertible_rescaling.kernels.switch import is_ordinary
+from invertible_rescaling.kernels.switch import is_batched, is_ordinary
 
 __all__ = ["OutputConv"]
 
@@ -39,6 +40,10 @@ class OutputConv(nn.Conv2d):
             is_narrow(self.out_channels)
             and is_ordinary(x)
             and x.device.type == "cpu"
+            and x.dim() == 4
+            and self.dilation == self.padding == self.stride == (1, 1)
+            and self.padding_mode == "zeros"
+            and self.groups == 1
             and x.dtype in (torch.float32, torch.float64)
             and is_ordinary(self.weight)
             and self.weight.dtype == x.dtype
@@ -90,7 +95,9 @@ class _NarrowConv(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = F.conv2d(grad, weight.flip(2, 3).transpose(0, 1), padding=1)
         if ctx.needs_input_grad[1]:
-            grad_weight = weight_gradient(x, grad)
+            # torch.vmap, which batches gradients, has no rules for what the product takes.
+            gradient = _plain_weight_gradient if is_batched(grad) else weight_gradient
+            grad_weight = gradient(x, grad)
         return grad_x, grad_weight
 
     @staticmethod
@@ -102,6 +109,12 @@ class _NarrowConv(torch.autograd.Function):
         if weight_tangent is not None:
             parts.append(F.conv2d(x, weight_tangent, padding=1))
         return torch.stack(parts).sum(0)
+
+
+def _plain_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    shape = (grad.shape[1], x.shape[1], 3, 3)
+    found: Tensor = conv2d_weight(x, shape, grad, padding=1)  # type: ignore[no-untyped-call]
+    return found
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:

@@ -49,9 +49,19 @@ def is_ordinary(x: Tensor) -> bool:
     )
 
 
+def is_batched(gradient: Tensor) -> bool:
+    """Whether a gradient stands for many, as ``torch.autograd.grad`` hands on with ``is_grads_batched``."""
+    functorch = torch._C._functorch
+    return functorch.is_legacy_batchedtensor(gradient) or functorch.is_functorch_wrapped_tensor(gradient)
+
+
 def may_overwrite(x: Tensor) -> bool:
     """Whether results may be written into parts of a tensor: nothing differentiates the call either."""
-    return not torch.is_grad_enabled() and is_ordinary(x)
+    return (
+        not torch.is_grad_enabled()
+        and is_ordinary(x)
+        and not torch._C._are_functorch_transforms_active()  # of parameters, say
+    )
 
 
 @contextmanager
@@ -68,12 +78,13 @@ def scratch() -> Iterator[None]:
 
 
 def take(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor with anything in it, for use until the next call: the buffer, within :func:`scratch`."""
+    """A CPU tensor with anything in it, for use until the next call: the buffer, within :func:`scratch`."""
     buffers: dict[tuple[torch.dtype, bool], Tensor] | None = getattr(_local, "buffers", None)
     if buffers is None:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     count = math.prod(shape)
     key = (dtype, torch.is_inference_mode_enabled())
     if key not in buffers or buffers[key].numel() < count:
-        buffers[key] = torch.empty(count, dtype=dtype)
+        buffers.pop(key, None)  # before the larger one is made
+        buffers[key] = torch.empty(count, dtype=dtype, device="cpu")
     return buffers[key][:count].view(shape)
