@@ -187,14 +187,24 @@ def rounded(figures: dict[str, float | None]) -> dict[str, float | None]:
 
 
 def write(target: Path, record: Path, content: bytes, weights: Weights) -> None:
-    """Write the file first, so that no record ever names one that is not there."""
+    """Write both beside their places first, so that a full disk leaves what was there; weights before record.
+
+    So no record ever names weights that are not there, and one that is replaced is there all the time.
+    """
     size = len(content) / 1e6
     if size > LARGEST_MB:
         raise ShippingError(f"{target.name} would take {size:.1f} MB; {LARGEST_MB:g} MB are allowed")
     target.parent.mkdir(parents=True, exist_ok=True)
-    record.unlink(missing_ok=True)
-    write_atomically(target, content)
-    write_atomically(record, (json.dumps(asdict(weights), indent=2, ensure_ascii=False) + "\n").encode())
+    text = (json.dumps(asdict(weights), indent=2, ensure_ascii=False) + "\n").encode()
+    new = {path: path.with_name(f".{path.name}.new") for path in (target, record)}
+    try:
+        write_atomically(new[target], content)
+        write_atomically(new[record], text)
+        for path, written in new.items():
+            written.replace(path)
+    finally:
+        for written in new.values():
+            written.unlink(missing_ok=True)
     print(f"wrote {target} ({size:.2f} MB of {LARGEST_MB:g} MB allowed) and {record}")
 
 

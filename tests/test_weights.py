@@ -776,6 +776,32 @@ def test_another_structure_and_a_taken_version_need_a_word(
     assert (out / "iirn_x4_v1.json").read_bytes() == (made.pretrained / "iirn_x4_v1.json").read_bytes()
 
 
+@pytest.mark.parametrize("full_at", [1, 2])
+def test_a_disk_that_fills_up_while_weights_are_replaced_leaves_the_old_ones(
+    made: Development,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    full_at: int,
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made.pretrained, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    plain = ship_weights.write_atomically
+    written: list[Path] = []
+
+    def full(path: Path, content: bytes) -> None:
+        written.append(path)
+        if len(written) == full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        plain(path, content)
+
+    monkeypatch.setattr(ship_weights, "write_atomically", full)
+    assert ship(made.checkpoint, made.benchmarks, out, "--replace", "--note", "another record") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 # ---- installed
 
 
