@@ -10,13 +10,16 @@ and ends with the weights of a run that was never interrupted. In --out it leave
 ``last.safetensors`` (for ``load_checkpoint``), ``state/`` (for resuming), ``log.jsonl`` and ``tensorboard/``.
 """
 
+from training.clock import STARTED as _STARTED  # first: a time limit counts what the imports below take
+
+# isort: split
 import contextlib
 import gc
+import math
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,9 +37,8 @@ from training.loop import Trainer
 from training.machine import device_for_images, settle
 from training.options import OptionError, Options, parse_options
 from training.sources import demo_images, training_images, validation_folder
+from training.state import load_newest_state
 from training.validation import ValidationImage, load_validation
-
-_STARTED = time.monotonic()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +87,7 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str] = 
 
     for line in said:
         say(line)
-    model = build_model(options)
+    model = build_model(options, begun(options))
     train, val = load_data(options, model.scale, say)
     if options.demo:
         options = replace(options, steps=steps_within(options, model, train))
@@ -108,7 +110,8 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str] = 
     with stopped_by_signals(trainer):
         finished = trainer.run(started=_STARTED)
     if finished:
-        say(f"done: {options.steps} steps; best and last weights are in {str(options.out)!r}")
+        left = "best and last weights are" if math.isfinite(trainer.best) else "the last weights are"
+        say(f"done: {options.steps} steps; {left} in {str(options.out)!r}")
     else:
         then = "a demo starts anew each time" if options.demo else "the same command goes on from there"
         say(f"stopped after step {trainer.step} of {options.steps}; {then}")
@@ -116,11 +119,24 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str] = 
         finish_demo(trainer.averaged_model, val[0], options.out / "demo.png", say)
 
 
-def build_model(options: Options) -> InvertibleRescaler:
-    """Make the model by name, with the overrides and weights of the command line, from the seed."""
+def begun(options: Options) -> dict[str, Any] | None:
+    """The configuration of the model of a run that is to be gone on with; ``None`` where one begins."""
+    found = load_newest_state(options.out / "state", lambda line: None) if options.resume == "auto" else None
+    return None if found is None else found[2]["fixed"].get("config")
+
+
+def build_model(options: Options, config: dict[str, Any] | None = None) -> InvertibleRescaler:
+    """Make the model by name, with the overrides and weights of the command line, from the seed.
+
+    A run that has begun with weights, which have a structure of their own and may be gone since, tells by its
+    ``config`` what to make: all weights come from its state.
+    """
     torch.manual_seed(options.seed)
     try:
-        model = create_model(options.model, weights=chosen_weights(options), **options.overrides)
+        if config is None:
+            model = create_model(options.model, weights=chosen_weights(options), **options.overrides)
+        else:
+            model = InvertibleRescaler(**config)
     except TypeError as error:  # a third party's factory that takes no such override
         raise OptionError(f"--model {options.model} cannot be made: {error}") from error
     if not isinstance(model, InvertibleRescaler):
@@ -150,8 +166,8 @@ def load_data(
         data = data or options.download
     if data is None:
         raise OptionError("there is nothing to train on")
-    train = training_images(data, scale, options.patch, options.sub_images, say)
     folder = validation_folder(data, options.val)
+    train = training_images(data, scale, options.patch, options.sub_images, say, held_out=folder)
     if folder is None:
         say("no validation: give --val DIR to see how good the model gets and to keep the best weights")
         return train, []

@@ -3,7 +3,10 @@
 import itertools
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 import train_div2k
-from invertible_rescaling import InvertibleRescaler, load_checkpoint
+from invertible_rescaling import InvertibleRescaler, iirn_x2, load_checkpoint, save_checkpoint
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
@@ -458,6 +461,52 @@ def test_weights_are_told_by_name_path_or_address_and_remembered(train, tmp_path
     for folder, given in (("first", None), ("second", "V1")):
         facts = read_metadata(tmp_path / folder / "last.safetensors")["metadata"]
         assert facts["options"].get("weights") == given
+
+
+@pytest.mark.parametrize("later", [["--weights", "gone.safetensors"], ["--weights", "V9"]])
+def test_a_run_begun_with_weights_goes_on_without_them(train, tmp_path, later):
+    given = tmp_path / "given.safetensors"
+    save_checkpoint(iirn_x2(blocks=1), given)
+    assert train("--weights", given, "--stop-after", "2", steps=3) == 0
+    given.unlink()
+    assert train(*later, steps=3) == 0
+    facts = read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]
+    assert (facts["step"], facts["options"]["weights"]) == (3, str(given))
+
+
+def test_what_a_run_has_begun_with_tells_its_structure():
+    """Shipped weights may be of another depth than their model's name stands for."""
+    options = Options(model="iirn_x2", weights="V9")
+    assert train_div2k.build_model(options, iirn_x2(blocks=1).config).blocks == (1,)
+
+
+def test_images_to_validate_on_are_not_trained_on(train, data, capsys):
+    pictures(data / "held", 2, seed=1)
+    assert train("--val", data / "held", steps=1) == 0
+    said = capsys.readouterr().out
+    assert "2 images to validate on" in said
+    assert "training on 3 images" in said
+    assert "validating on 2 images" in said
+    assert train("--val", data, out="same", steps=1) == 2
+    assert "every image in" in capsys.readouterr().err
+
+
+def test_only_weights_that_are_there_are_named(train, val, tmp_path, capsys):
+    assert train() == 0
+    assert "done: 6 steps; the last weights are in" in capsys.readouterr().out
+    assert train("--val", val, out="other") == 0
+    assert "done: 6 steps; best and last weights are in" in capsys.readouterr().out
+
+
+def test_the_time_limit_counts_what_importing_takes():
+    script = (
+        "import sys; sys.modules['torch'] = None\n"  # the first of what takes long, which then fails
+        "try: import train_div2k\n"
+        "except ImportError: print('training.clock' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_shipped_weights_are_trained_on_by_name():

@@ -112,6 +112,11 @@ class Options:
                 "--lr and --clip must be finite and above 0, --warmup at least 0 and --ema in [0, 1), got "
                 f"{self.lr}, {self.clip}, {self.warmup} and {self.ema}"
             )
+        if not all(0 <= weight < math.inf for weight in self.loss_weights) or not any(self.loss_weights):
+            raise OptionError(
+                "--loss-weights must be finite and at least 0, and not all 0, got "
+                f"{' '.join(f'{weight:g}' for weight in self.loss_weights)}"
+            )
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
         if not 0 < self.demo_minutes < math.inf:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from invertible_rescaling.data import ImagePair, div2k_pairs, load_images
+from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images import find_images, read_image
 from training.validation import ValidationImage
 
@@ -27,15 +28,26 @@ _DEMO_TRAIN = (
 _DEMO_VAL = "astronaut"
 
 
-def training_images(folder: Path, scale: int, patch: int, sub_image: int | None, say: Say) -> list[ImagePair]:
+def training_images(
+    folder: Path, scale: int, patch: int, sub_image: int | None, say: Say, held_out: Path | None = None
+) -> list[ImagePair]:
     """Read a plain folder, or DIV2K's training half with the LR images that stand beside it.
 
-    Images that cannot be used are named and counted.
+    Images that cannot be used are named and counted, and those that lie in ``held_out``, to be validated on,
+    are left out.
 
     Raises:
         ImageError: nothing usable is there.
     """
-    files = div2k_pairs(folder, "train", scale) or [(path, None) for path in find_images(folder)]
+    found = div2k_pairs(folder, "train", scale) or [(path, None) for path in find_images(folder)]
+    files = [pair for pair in found if not _lies_in(pair[0], held_out)]
+    if not files:
+        raise ImageError(
+            f"every image in {str(folder)!r} is one to validate on, as it lies in {str(held_out)!r}; give "
+            "--val other images than --data"
+        )
+    if len(files) < len(found):
+        say(f"{len(found) - len(files)} images to validate on, in {str(held_out)!r}, are not trained on")
     problems: list[str] = []
     images = []
     try:
@@ -49,6 +61,10 @@ def training_images(folder: Path, scale: int, patch: int, sub_image: int | None,
     left_out = f", {len(problems)} skipped" if problems else ""
     say(f"training on {len(images)} images from {str(folder)!r}{left_out}, {small}")
     return images
+
+
+def _lies_in(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder.resolve())
 
 
 def validation_folder(data: Path | None, val: Path | None) -> Path | None:
