@@ -12,16 +12,18 @@ import time
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import train_div2k
 from invertible_rescaling import InvertibleRescaler, iirn_x2, load_checkpoint, save_checkpoint
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
+from invertible_rescaling.testing import randomize
 from tests.pictures import pictures
 from training.loop import Trainer
 from training.options import Options
-from training.recipe import TrainStep, learning_rate
+from training.recipe import Average, TrainStep, learning_rate
 
 
 @pytest.fixture(autouse=True)
@@ -512,6 +514,27 @@ def test_the_time_limit_counts_what_importing_takes():
 def test_shipped_weights_are_trained_on_by_name():
     options = Options(model="iirn_x4", weights="DEFAULT")
     assert train_div2k.build_model(options).blocks == (4, 4)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_the_average_is_pytorchs_with_its_state(decay):
+    def warm_up(averages, current, count):
+        done = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))(averages, current, count)
+
+    model = iirn_x2(blocks=1)
+    mine, theirs = Average(model, decay), AveragedModel(model, multi_avg_fn=warm_up)
+    for step in range(12):
+        randomize(model, seed=step)
+        mine.update(model)
+        theirs.update_parameters(model)
+        got, wanted = mine.state_dict(), theirs.state_dict()
+        assert got.keys() == wanted.keys()
+        assert all(torch.equal(got[name], wanted[name]) for name in wanted)
+    again = Average(model, decay)
+    again.load_state_dict(theirs.state_dict())
+    assert again.count == 12
+    assert all(map(torch.equal, again.module.parameters(), theirs.module.parameters()))
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "steps"])

@@ -19,7 +19,7 @@ from training.machine import compile_couplings
 from training.options import OptionError, Options
 from training.pace import Pace
 from training.prefetch import Prefetched
-from training.recipe import TERMS, TrainStep, averaged, learning_rate
+from training.recipe import TERMS, Average, TrainStep, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import METRICS, ValidationImage, measure, with_bicubic, with_model
 
@@ -57,7 +57,7 @@ class Trainer:
         device = accelerator.device
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
-        self.ema = averaged(model, options.ema)
+        self.ema = Average(model, options.ema)
         if options.compile == "on":
             compile_couplings(model)
         on_gpu = device.type == "cuda"
@@ -150,7 +150,7 @@ class Trainer:
         if finite or options.precision == "fp16":  # fp16's gradient scaler skips by itself and adapts
             self.optimizer.step()
         if finite:
-            self.ema.update_parameters(self.model)
+            self.ema.update(self.model)
         terms = terms.detach()
         self._count_skipped(finite, terms)
         self.step += 1
@@ -205,10 +205,7 @@ class Trainer:
     @property
     def averaged_model(self) -> InvertibleRescaler:
         """The model with averaged weights: what is validated and shipped."""
-        module = self.ema.module
-        if not isinstance(module, InvertibleRescaler):
-            raise TypeError(f"the averaged model is a {type(module).__name__}")
-        return module
+        return self.ema.module
 
     def validate(self, *, keep_best: bool = True) -> None:
         """Measure the averaged model; write ``last`` and, where it is the best so far, ``best``; save.

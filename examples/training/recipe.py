@@ -1,11 +1,11 @@
 """What one training step computes, at which learning rate, and the average over steps."""
 
+import copy
 import math
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from invertible_rescaling import InvertibleRescaler, RescalingLoss
 from invertible_rescaling.images import from_uint8
@@ -39,14 +39,44 @@ def learning_rate(options: Options, step: int) -> float:
     return options.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def averaged(model: InvertibleRescaler, decay: float) -> AveragedModel:
-    """An exponential moving average whose memory is short at first, so that early weights fade."""
-    make_update: Any = get_ema_multi_avg_fn
+class Average:
+    """An exponential moving average of a model's weights, whose memory is short at first: early ones fade.
 
-    def update(averages: Any, current: Any, count: Any) -> None:
-        done = int(average.n_averaged)  # on the CPU, where reading `count` would wait for the GPU
-        warm = min(decay, (1 + done) / (10 + done)) if decay else 0.0
-        make_update(warm)(averages, current, count)
+    It is that of :class:`torch.optim.swa_utils.AveragedModel`, with the names of its state, but counts on the
+    CPU: that one copies its count to the GPU for every update, and waits for it.
 
-    average = AveragedModel(model, multi_avg_fn=update)
-    return average
+    Args:
+        model: whose weights are averaged; ``module`` is a copy of it.
+        decay: at last; 0 keeps the newest weights only.
+    """
+
+    def __init__(self, model: InvertibleRescaler, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.decay = decay
+        self.count = 0
+
+    @torch.no_grad()
+    def update(self, model: InvertibleRescaler) -> None:
+        """Take in the weights of a step."""
+        mine: list[Tensor] = list(self.module.parameters())
+        theirs: list[Tensor] = list(model.parameters())
+        if self.count == 0:
+            torch._foreach_copy_(mine, theirs)
+        else:
+            warm = min(self.decay, (1 + self.count) / (10 + self.count)) if self.decay else 0.0
+            torch._foreach_lerp_(mine, theirs, 1 - warm)
+        for buffer, newest in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(newest)
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What :meth:`load_state_dict` takes."""
+        weights = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        return {"n_averaged": torch.tensor(self.count), **weights}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+        prefix = "module."
+        weights = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+        self.module.load_state_dict(weights)
+        self.count = int(state["n_averaged"])
