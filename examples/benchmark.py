@@ -3,6 +3,7 @@
     python examples/benchmark.py inference training import --threads 2
     python examples/benchmark.py memory --depths 2 8 32
     python examples/benchmark.py tiles --side 8192 --tile 1024
+    python examples/benchmark.py seams
     python examples/benchmark.py inference --device cuda --precision bf16 --compile --size 2160 3840
 
 Times are medians of rounds in which the compared calls take turns. Rates are over that of a large matrix
@@ -22,6 +23,7 @@ import torch
 
 from benchmarking.inference import inference
 from benchmarking.options import Options
+from benchmarking.seams import seams
 from benchmarking.training import MODES, memory, peak, training
 from benchmarking.whole import TILED, import_time, tiled, tiles
 
@@ -30,6 +32,7 @@ PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "training": training,
     "memory": memory,
     "tiles": tiles,
+    "seams": seams,
     "import": import_time,
 }
 
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("parts", nargs="*", choices=[*PARTS, []], help="inference, training, memory, tiles, import")
+    add("parts", nargs="*", choices=[*PARTS, []], help=", ".join(PARTS))
     add("--models", nargs="+", default=["iirn_x4", "irn_x4"], help="the first one is trained and tiled")
     add("--size", type=int, nargs=2, default=(512, 512), metavar=("H", "W"), help="of inference's image")
     add("--repeats", type=int, default=5)

@@ -60,6 +60,17 @@ def test_memory_and_tiles_are_measured(tmp_path) -> None:
     assert used.bytes >= 0.9 * held.nbytes
 
 
+def test_seams_are_measured(tmp_path) -> None:
+    out = tmp_path / "figures.json"
+    assert benchmark.main(["seams", "--size", "160", "140", "--threads", "1", "--json", str(out)]) == 0
+    exact, *independent = json.loads(out.read_text())["seams"]
+    assert exact["overlap"] == "exact"
+    assert exact["largest change of LR"] <= 1
+    assert exact["largest change of SR"] < 0.1 or exact["LR values changed %"] > 0
+    assert independent[0]["largest change of SR"] > 1
+    assert independent[0]["largest change of SR"] > independent[-1]["largest change of SR"]
+
+
 def test_half_precision_is_compared_with_float32(tmp_path) -> None:
     out = tmp_path / "figures.json"
     benchmark.main(["inference", *SMALL, "--precision", "bf16", "--models", "iirn_x4", "--json", str(out)])
