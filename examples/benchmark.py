@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--patch", type=int, default=144, help="of training")
     add("--blocks", type=int, default=2, help="couplings a stage, of training and tiles")
     add("--depths", type=int, nargs="+", default=(2, 8, 32), help="couplings a stage, of memory")
+    add("--modes", nargs="+", choices=MODES, default=MODES, help="of a training step, for memory")
     add("--side", type=int, default=8192, help="of the image in tiles")
     add("--tile", type=int, default=1024, help="HR pixels")
     add("--json", type=Path, help="write all figures there")

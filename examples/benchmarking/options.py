@@ -17,5 +17,6 @@ class Options:
     patch: int
     blocks: int
     depths: tuple[int, ...]
+    modes: tuple[str, ...]
     side: int
     tile: int

@@ -38,7 +38,7 @@ def memory(options: Options) -> list[dict[str, Any]]:
     rows = []
     for depth in options.depths:
         row: dict[str, Any] = {"couplings a stage": depth}
-        for mode in MODES:
+        for mode in options.modes:
             used = in_a_process("memory", mode, replace(options, blocks=depth))
             row[f"{mode} MB"] = None if used is None else used / 1e6
         rows.append(row)
