@@ -46,7 +46,7 @@ from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import CheckpointError, UnknownNameError
 from invertible_rescaling.images import find_images, from_uint8, read_image, to_uint8
 from invertible_rescaling.testing import randomize
-from invertible_rescaling.weights import IIRN_X4_Weights, WeightsEnum, read_members, weights_of
+from invertible_rescaling.weights import WeightsEnum, read_members, weights_of
 from tests.pictures import pictures
 from tests.strategies import largest_difference, uniform
 
@@ -835,7 +835,7 @@ ours = psnr(model.upscale(lr, size=size), hr, border=4).item()
 small = quantize(bicubic_resize(hr, lr.shape[-2:]))
 theirs = psnr(bicubic_resize(small, size).clamp(0, 1), hr, border=4).item()
 print(f"{ours:.2f} dB, bicubic {theirs:.2f} dB")
-assert ours > theirs
+assert ours > theirs + 2  # untrained, it would be a third of a decibel
 """
 
 
@@ -847,9 +847,7 @@ def run(*command: object, cwd: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_built_wheel_restores_a_photograph_with_the_network_off(
-    made: Development, tmp_path: Path
-) -> None:
+def test_the_built_wheel_restores_a_photograph_with_the_network_off(tmp_path: Path) -> None:
     """Installed in an environment that sees the others' packages and not this checkout."""
     pytest.importorskip("hatchling")
     from skimage import data
@@ -861,11 +859,6 @@ def test_the_built_wheel_restores_a_photograph_with_the_network_off(
     for name in ("invertible_rescaling", "pyproject.toml", "README.md", "LICENSE"):
         copy_ = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy_(ROOT / name, tree / name)
-    if not len(IIRN_X4_Weights):  # the couplings of these all but do nothing, which beats bicubic
-        untrained = tmp_path / "untrained.safetensors"
-        save_checkpoint(small(gain=1e-3), untrained, metadata={"step": 0})
-        pretrained = tree / "invertible_rescaling" / "pretrained"
-        assert ship(untrained, made.benchmarks, pretrained) == 0
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     built = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", tmp_path, tree]
     run(*pip, *built, cwd=tmp_path)
