@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import skimage.data
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from invertible_rescaling import InvertibleRescaler, create_model, list_models, 
 from invertible_rescaling.functional import quantize
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.testing import randomize
+from training.sources import photograph as load_photograph
 
 
 @torch.inference_mode()
@@ -57,7 +57,7 @@ def inference(options: Options) -> list[dict[str, Any]]:
 
 def photograph(height: int, width: int) -> Tensor:
     """scikit-image's astronaut, mirrored again and again until it is as large, ``(1, 3, H, W)``."""
-    tile = from_uint8(torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1).unsqueeze(0))
+    tile = from_uint8(load_photograph("astronaut")).unsqueeze(0)
     pair = torch.cat((tile, tile.flip(3)), 3)
     block = torch.cat((pair, pair.flip(2)), 2)
     rows, columns = (-(-side // block.shape[2]) for side in (height, width))
