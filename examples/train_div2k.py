@@ -10,7 +10,7 @@ and ends with the weights of a run that was never interrupted. In --out it leave
 ``last.safetensors`` (for ``load_checkpoint``), ``state/`` (for resuming), ``log.jsonl`` and ``tensorboard/``.
 """
 
-from training.clock import STARTED as _STARTED  # first: a time limit counts what the imports below take
+from training.clock import STARTED  # first: a time limit counts what the imports below take
 
 # isort: split
 import contextlib
@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +42,17 @@ from training.state import load_newest_state
 from training.validation import ValidationImage, load_validation
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; return its exit code: 0 for done or cleanly stopped, 2 for an error."""
+def main(argv: Sequence[str] | None = None, started: float | None = None) -> int:
+    """Run the program; return its exit code: 0 for done or cleanly stopped, 2 for an error.
+
+    Args:
+        argv: the command line.
+        started: ``time.monotonic()`` from which a time limit counts; that of the call by default.
+    """
+    started = time.monotonic() if started is None else started
     options = parse_options(argv)
     try:
-        run(options)
+        run(options, started)
     except KeyboardInterrupt:
         print("interrupted before training began", file=sys.stderr)
         return 130
@@ -56,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(options: Options) -> None:
-    """Prepare and carry out one run."""
+def run(options: Options, started: float) -> None:
+    """Prepare and carry out one run, whose time limit counts from ``started``."""
     options = demo_options(options) if options.demo else options
     options.check()
     # Without this, accelerate would take several processes on a machine without a GPU for unrelated ones.
@@ -68,7 +75,7 @@ def run(options: Options) -> None:
         accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
     except ValueError as error:  # how accelerate says that the device lacks a precision
         raise OptionError(f"--precision {options.precision}: {error}") from error
-    carry_out(options, accelerator, said)
+    carry_out(options, accelerator, said, started)
     # The model's wrapper holds on to the process group: it has to be gone before the group is taken down, or
     # the group's threads outlive the interpreter now and then, which aborts the process.
     accelerator.wait_for_everyone()
@@ -77,7 +84,7 @@ def run(options: Options) -> None:
     accelerator.end_training()
 
 
-def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str] = ()) -> None:
+def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str], started: float) -> None:
     """Load what is needed, train, and say how it ended."""
 
     def say(line: str) -> None:
@@ -108,7 +115,7 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str] = 
     if trainer.resume():
         say(f"going on after step {trainer.step} of {options.steps}")
     with stopped_by_signals(trainer):
-        finished = trainer.run(started=_STARTED)
+        finished = trainer.run(started)
     if finished:
         left = "best and last weights are" if math.isfinite(trainer.best) else "the last weights are"
         say(f"done: {options.steps} steps; {left} in {str(options.out)!r}")
@@ -220,4 +227,4 @@ def stopped_by_signals(trainer: Trainer) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(started=STARTED))

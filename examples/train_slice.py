@@ -19,6 +19,7 @@ from pathlib import Path
 import train_div2k
 from invertible_rescaling import RescalingError
 from invertible_rescaling.checkpoint import verify_checkpoint
+from training.clock import STARTED  # first: a time limit counts what the imports below take
 from training.curves import draw_curves, read_curves
 from training.options import Options, duration, parse_options
 from training.state import load_newest_state, states
@@ -33,8 +34,11 @@ class SliceError(RescalingError):
     """A slice cannot be begun as it was asked for."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a slice; return train_div2k.py's exit code, or 2 if it could not be begun."""
+def main(argv: Sequence[str] | None = None, started: float | None = None) -> int:
+    """Run a slice, whose time counts from ``started``, by default from now.
+
+    Returns train_div2k.py's exit code, or 2 if the slice could not be begun.
+    """
     options = parse(argv)
     made = False
     try:
@@ -47,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit = ["--time-limit", f"{options.time_limit:f}", "--out", str(options.to)]
     code = 1
     try:
-        code = train_div2k.main([*options.training, *limit])
+        code = train_div2k.main([*options.training, *limit], started)
     finally:
         if code and newest_step(options.to) <= begun:
             empty(options.to, remove=made)
@@ -185,4 +189,4 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(started=STARTED))

@@ -63,7 +63,8 @@ class Handler(BaseHTTPRequestHandler):
     service: Service
 
     def do_GET(self) -> None:
-        self.service.seen.append(Seen(self.headers.get("Range")))
+        self.seen = Seen(self.headers.get("Range"))
+        self.service.seen.append(self.seen)
         behaviour = self.service.plan.pop(0) if self.service.plan else serve
         behaviour(self, self.service.content)
 
@@ -80,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def body(self, data: bytes) -> None:
-        self.service.seen[-1].sent += len(data)
+        self.seen.sent += len(data)
         self.wfile.write(data)
         self.wfile.flush()
 

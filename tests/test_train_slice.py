@@ -144,7 +144,7 @@ def test_a_slice_that_came_to_nothing_leaves_the_folder_as_it_was(
         two.mkdir()
     call = ["--from", str(one), "--to", str(two), "--", *training]
 
-    def fail(argv):
+    def fail(argv, started):
         assert (two / "state").is_dir()
         if isinstance(how, Exception):
             raise how
@@ -163,7 +163,7 @@ def test_a_slice_that_came_to_nothing_leaves_the_folder_as_it_was(
 
 
 def test_an_error_after_some_steps_keeps_them_as_they_are(one, training, tmp_path, monkeypatch, capsys):
-    def fail(argv):
+    def fail(argv, started):
         save_state(tmp_path / "two" / "state", 7, {"x": torch.zeros(1)}, {})
         return 2
 
