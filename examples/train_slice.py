@@ -19,7 +19,7 @@ from pathlib import Path
 import train_div2k
 from invertible_rescaling import RescalingError
 from invertible_rescaling.checkpoint import verify_checkpoint
-from training.clock import STARTED  # first: a time limit counts what the imports below take
+from training.clock import STARTED  # of train_div2k, whose first import it is
 from training.curves import draw_curves, read_curves
 from training.options import Options, duration, parse_options
 from training.state import load_newest_state, states

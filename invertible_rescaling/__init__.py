@@ -13,13 +13,14 @@ Example:
 from importlib.metadata import PackageNotFoundError, version
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
-from invertible_rescaling.checkpoint import load_checkpoint, load_original_irn, save_checkpoint
+from invertible_rescaling.checkpoint import load_checkpoint, save_checkpoint
 from invertible_rescaling.couplings import AdditiveCoupling, AffineCoupling
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
 from invertible_rescaling.losses import RescalingLoss
 from invertible_rescaling.metrics import psnr, ssim
 from invertible_rescaling.models import iirn_x2, iirn_x4, iirn_x8, irn_x2, irn_x4, irn_x8
+from invertible_rescaling.original_irn import load_original_irn
 from invertible_rescaling.registry import (
     create_model,
     list_models,

@@ -1,10 +1,27 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Files that are written whole or not at all, so that no reader meets half of one, and their hashes."""
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["sha256_of", "write_atomically"]
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a whole file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from invertible_rescaling.files import sha256_of
+        >>> len(sha256_of(Path(__file__)))
+        64
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

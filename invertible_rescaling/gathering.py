@@ -37,13 +37,11 @@ class TiledEvaluation:
             like: of the output's shape and dtype.
             window: which part of the image that is.
         """
-        rule = _Rule(self._settled, window)
         try:
-            with pooling(rule):
+            with pooling(_Rule(self._settled, window)):
                 return evaluate(self._network, read, like)
-        except _NotSettledError:
-            assert rule.share is not None
-            self._shares.append(rule.share)
+        except _NotSettledError as end:
+            self._shares.append(end.share)
             self._pixels += window.pixels
             return None
 
@@ -59,7 +57,11 @@ class TiledEvaluation:
 
 
 class _NotSettledError(Exception):
-    """Ends the evaluation of a tile."""
+    """Ends the evaluation of a tile, with its share of sum and maximum."""
+
+    def __init__(self, share: tuple[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.share = share
 
 
 class _Rule:
@@ -68,7 +70,6 @@ class _Rule:
     def __init__(self, settled: list[tuple[Tensor, Tensor]], window: Window) -> None:
         self._remaining = iter(settled)
         self._window = window
-        self.share: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
         known = next(self._remaining, None)
@@ -81,8 +82,7 @@ class _Rule:
                 f"(1, C, {bottom - top}, {right - left}), got {tuple(x.shape)}; pass overlap= to go by "
                 "independent tiles"
             )
-        self.share = _sum_and_peak(self._window.own(x))
-        raise _NotSettledError
+        raise _NotSettledError(_sum_and_peak(self._window.own(x)))
 
 
 def _sum_and_peak(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,37 @@ def definer(cls: type, name: str) -> type | None:
     return next((base for base in cls.__mro__ if name in vars(base)), None)
 
 
+def overridden(cls: type, known: type, methods: Sequence[str]) -> str | None:
+    """The first of the methods that a class below the known one defines anew; None where none does."""
+    for below in takewhile(lambda base: base is not known, cls.__mro__):
+        for name in methods:
+            if name in vars(below):
+                return name
+    return None
+
+
+def has_patches(module: nn.Module) -> bool:
+    """Whether an instance has its own in place of any method of its class."""
+    kind = type(module)
+    return any(callable(getattr(kind, name, None)) for name in vars(module))
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether anything listens to the module's calls or their gradients, global hooks apart."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def any_global_hook() -> bool:
+    """Whether anything listens to all modules."""
+    found: bool = modules._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return found
+
+
 def change(module: nn.Module, known: type, methods: Sequence[str] = CALLS) -> str | None:
     """What may make a call of the module another than of the class that is known, as a predicate, or None.
 
@@ -27,17 +58,16 @@ def change(module: nn.Module, known: type, methods: Sequence[str] = CALLS) -> st
         known: the class.
         methods: those that a call comes to.
     """
-    for cls in takewhile(lambda cls: cls is not known, type(module).__mro__):
-        overridden = [name for name in methods if name in vars(cls)]
-        if overridden:
-            return f"overrides {overridden[0]}()"
+    defined_anew = overridden(type(module), known, methods)
+    if defined_anew is not None:
+        return f"overrides {defined_anew}()"
     state: dict[str, Any] = vars(module)
     patched = [name for name in methods if name in state]
     if patched:
         return f"has a patched {patched[0]}()"
     if module._forward_hooks or module._forward_pre_hooks:
         return "has a forward hook"
-    if modules._has_any_global_hook():  # type: ignore[no-untyped-call]
+    if any_global_hook():
         return "is heard by a global module hook"
     return None
 

@@ -11,13 +11,20 @@ from torch.nn.functional import pad
 from invertible_rescaling import layerwise, registry, tiling
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
-from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError, ValueRangeError
+from invertible_rescaling.errors import DtypeError, ShapeError, ValueRangeError
 from invertible_rescaling.functional import check_bits, quantize
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
 from invertible_rescaling.overrides import CALLS, check_unchanged
 from invertible_rescaling.reversible import reversible_forward, reversible_inverse
-from invertible_rescaling.specs import named, resolve_latent, resolve_subnet
+from invertible_rescaling.specs import (
+    blocks_per_stage,
+    check_count,
+    check_scale,
+    named,
+    resolve_latent,
+    resolve_subnet,
+)
 from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
 from invertible_rescaling.transforms import HaarDownsampling
 
@@ -95,10 +102,10 @@ class InvertibleRescaler(nn.Module):
         clamp: float = 1.0,
     ) -> None:
         super().__init__()
-        self.scale = _check_scale(scale)
-        self.channels = _check_count("channels", channels, least=1)
+        self.scale = check_scale(scale)
+        self.channels = check_count("channels", channels, least=1)
         self.levels = self.scale.bit_length() - 1
-        self.blocks = _blocks_per_stage(blocks, self.levels)
+        self.blocks = blocks_per_stage(blocks, self.levels)
         self.clamp = clamp
         make_subnet, self._subnet_spec = resolve_subnet(subnet)
         self.latent, self._latent_spec = resolve_latent(latent, self.scale)
@@ -389,24 +396,3 @@ class InvertibleRescaler(nn.Module):
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}, channels={self.channels}, blocks={self.blocks}, clamp={self.clamp}"
-
-
-def _check_scale(scale: int) -> int:
-    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 2 or scale & (scale - 1):
-        raise ConfigError(f"the scale must be a power of two of at least 2, got {scale!r}")
-    return scale
-
-
-def _check_count(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return value
-
-
-def _blocks_per_stage(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
-    if not isinstance(blocks, int | Sequence) or isinstance(blocks, str):
-        raise ConfigError(f"blocks must be an integer or one for each of {levels} stages, got {blocks!r}")
-    counts = (blocks,) * levels if isinstance(blocks, int) else tuple(blocks)
-    if len(counts) != levels:
-        raise ConfigError(f"blocks needs one number for each of {levels} stages, got {blocks!r}")
-    return tuple(_check_count("blocks", count, least=0) for count in counts)

@@ -5,50 +5,34 @@ number of layers. A bijection needs none of that: walking back from the output, 
 inverse, and one sub-network at a time is evaluated again to differentiate it.
 """
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
+from invertible_rescaling.base import InvertibleModule
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.kernels.switch import fast_kernels, is_batched, scratch
+from invertible_rescaling.standins import Place, alone_with, standing_in, statistics_at_rest
+from invertible_rescaling.undoing import (
+    Recomputation,
+    ReversibleLayer,
+    Step,
+    inverse_steps_of,
+    steps_of,
+    walk_back,
+)
 
 __all__ = ["ReversibleLayer", "reversible_forward", "reversible_inverse"]
-
-# Evaluates a function of one tensor: its value, and what maps the value's gradient to the tensor's.
-Recompute = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-
-
-class ReversibleLayer(Protocol):
-    """What an invertible layer may offer so that each of its networks is evaluated only once on the way back.
-
-    ``recompute(function, x)`` returns ``function(x)`` and a ``pull``, to be called once at most, that maps
-    the gradient of that value to the gradient of ``x`` and adds up the parameters' gradients meanwhile.
-    ``known`` is the tensor to be reconstructed where it is there already. Both methods run without a graph.
-    Layers that offer neither are inverted, and then evaluated anew as a whole.
-    """
-
-    def backpropagate(
-        self, y: Tensor, grad_y: Tensor, recompute: Recompute, known: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return ``x``, of which ``y`` is the forward, and its gradient."""
-
-    def backpropagate_inverse(
-        self, x: Tensor, grad_x: Tensor, recompute: Recompute, known: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return ``y``, of which ``x`` is the inverse, and its gradient."""
 
 
 def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
@@ -88,7 +72,7 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
         >>> all(parameter.grad is not None for parameter in flow.parameters())
         True
     """
-    return _run(flow, flow, _steps, x)
+    return _run(flow, flow, steps_of, x)
 
 
 def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
@@ -112,166 +96,22 @@ def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
         >>> y.grad.sum(dim=(2, 3))
         tensor([[16.,  0.,  0.,  0.]])
     """
-    return _run(flow, flow.inverse, _inverse_steps, y)
-
-
-# -------------------------------------------------------------------------------- the way back through layers
-
-_Backpropagate = Callable[[Tensor, Tensor, Recompute, Tensor | None], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One direction of one layer, with its own and the other direction's ``backpropagate`` if it has them."""
-
-    module: nn.Module
-    there: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor], Tensor]
-    methods: tuple[_Backpropagate, _Backpropagate] | None
-    altered: bool
-
-    def turned(self) -> "_Step":
-        methods = self.methods and (self.methods[1], self.methods[0])
-        return _Step(self.module, self.back, self.there, methods, self.altered)
-
-    def undo(
-        self, out: Tensor, grad: Tensor, recompute: "_Recomputation", known: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Turn the output and its gradient into the input, which may be known, and its gradient."""
-        if self.methods is not None:
-            return self.methods[0](out, grad, recompute, known)
-        x = recompute.without_graph(self.back, out) if known is None else known
-        return x, recompute(self.there, x)[1](grad)
-
-
-def _steps(layer: InvertibleModule) -> list[_Step]:
-    """What ``layer.forward`` does, in order."""
-    altered = _is_altered(layer)
-    if not altered and isinstance(layer, Inverse) and _computes_as(layer, Inverse):
-        return _inverse_steps(layer.module)
-    if not altered and isinstance(layer, InvertibleSequential) and _computes_as(layer, InvertibleSequential):
-        return [step for inner in layer for step in _steps(inner)]
-    methods = (layer.backpropagate, layer.backpropagate_inverse) if _is_reversible(layer) else None
-    if methods is None:
-        # Its inverse may know nothing of what is done to any module that it is made of.
-        altered = any(map(_is_altered, layer.modules()))
-    return [_Step(layer, layer, layer.inverse, methods, altered)]
-
-
-def _inverse_steps(layer: InvertibleModule) -> list[_Step]:
-    """What ``layer.inverse`` does, in order."""
-    return _turned(_steps(layer))
-
-
-def _turned(steps: Sequence[_Step]) -> list[_Step]:
-    return [step.turned() for step in reversed(steps)]
-
-
-def _computes_as(layer: InvertibleModule, kind: type[InvertibleModule]) -> bool:
-    """Whether a layer's class does not override what it computes."""
-    return type(layer).forward is kind.forward and type(layer).inverse is kind.inverse
-
-
-def _is_reversible(layer: InvertibleModule) -> TypeGuard[ReversibleLayer]:
-    """Whether a layer offers ``backpropagate``, and not for directions that a subclass has overridden."""
-    for cls in type(layer).__mro__:
-        if "backpropagate" in vars(cls):
-            return True
-        if not vars(cls).keys().isdisjoint(("forward", "inverse")):
-            return False
-    return False
-
-
-def _is_altered(module: nn.Module) -> bool:
-    """Whether a call may compute something else than the module's class does, or is listened to."""
-    return bool(
-        nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
-        or module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or any(callable(getattr(type(module), name, None)) for name in vars(module))
-    )
-
-
-def _walk_back(
-    steps: Sequence[_Step], x: Tensor, y: Tensor, grad: Tensor, recompute: "_Recomputation", *, to_x: bool
-) -> Tensor | None:
-    """Go through the steps from ``y`` to ``x``; return the gradient of ``x`` where that is wanted.
-
-    The first step with parameters gets its input as it was and not as reconstructed. Maxima share a gradient
-    where they are equal, as those of 8-bit images often are, and would not be after another rounding each.
-    """
-    first = next((i for i, step in enumerate(steps) if any(True for _ in step.module.parameters())), 0)
-    known = x
-    for step in steps[:first]:
-        known = recompute.without_graph(step.there, known)
-    for step in reversed(steps[first + 1 :]):
-        y, grad = step.undo(y, grad, recompute)
-    _, grad = steps[first].undo(y, grad, recompute, known)
-    if not to_x:
-        return None
-    for step in reversed(steps[:first]):
-        known, grad = step.undo(known, grad, recompute)
-    return grad
-
-
-class _Recomputation:
-    """Evaluates parts of layers again, under the conditions of the forward pass."""
-
-    def __init__(
-        self, conditions: Callable[[], AbstractContextManager[Any]], leaves: Iterable[nn.Parameter]
-    ) -> None:
-        self.conditions = conditions
-        self.leaves = [leaf for leaf in leaves if leaf.requires_grad]
-
-    def __call__(
-        self, function: Callable[[Tensor], Tensor], x: Tensor
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        leaf = x.detach().requires_grad_()
-        with torch.enable_grad(), self.conditions():
-            out = function(leaf)
-
-        def pull(grad: Tensor) -> Tensor:
-            if out.requires_grad and is_batched(grad):
-                _accumulate(out, grad, [leaf, *self.leaves])
-            elif out.requires_grad:
-                torch.autograd.backward(out, grad)
-            return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-
-        return out.detach(), pull
-
-    def without_graph(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with self.conditions():
-            return function(x)
-
-
-def _accumulate(out: Tensor, grad: Tensor, leaves: Sequence[Tensor]) -> None:
-    """Do as :func:`torch.autograd.backward`, which refuses the gradients of ``is_grads_batched``."""
-    found = torch.autograd.grad(out, leaves, grad, allow_unused=True)
-    for leaf, more in zip(leaves, found, strict=True):
-        if more is not None:
-            leaf.grad = more if leaf.grad is None else leaf.grad + more
-
-
-# --------------------------------------------------------------------------------------- what autograd sees
-
-_Place = tuple[nn.Module, str, nn.Parameter]
+    return _run(flow, flow.inverse, inverse_steps_of, y)
 
 
 @dataclass(frozen=True)
 class _Direction:
     """Steps that run one after the other, and what their backward pass needs to know of them."""
 
-    steps: Sequence[_Step]
+    steps: Sequence[Step]
     modules: Sequence[nn.Module]
-    places: Sequence[_Place]
+    places: Sequence[Place]
 
 
 def _run(
     flow: InvertibleModule,
     run: Callable[[Tensor], Tensor],
-    list_steps: Callable[[InvertibleModule], list[_Step]],
+    list_steps: Callable[[InvertibleModule], list[Step]],
     x: Tensor,
 ) -> Tensor:
     differentiated = x.requires_grad or any(parameter.requires_grad for parameter in flow.parameters())
@@ -287,7 +127,7 @@ def _run(
 
 
 def _record(
-    flow: InvertibleModule, list_steps: Callable[[InvertibleModule], list[_Step]], x: Tensor
+    flow: InvertibleModule, list_steps: Callable[[InvertibleModule], list[Step]], x: Tensor
 ) -> Tensor:
     _check_repeatable(flow)
     for altered, steps in groupby(list_steps(flow), lambda step: step.altered):
@@ -299,10 +139,10 @@ def _record(
     return x
 
 
-def _record_stretch(steps: Sequence[_Step], x: Tensor) -> Tensor:
+def _record_stretch(steps: Sequence[Step], x: Tensor) -> Tensor:
     modules = list(dict.fromkeys(module for step in steps for module in step.module.modules()))
     _check_uncached(modules)
-    with _alone_with(modules):
+    with alone_with(modules):
         places = [
             (module, name, parameter)
             for module in modules
@@ -348,13 +188,13 @@ class _Reversible(torch.autograd.Function):
         # torch.vmap, which batches gradients, has no rules for what the kernels do.
         batched = is_batched(grad_y)
         with (
-            _alone_with(direction.modules),
-            _standing_in(direction.places, leaves),
-            _statistics_at_rest(direction.modules),
+            alone_with(direction.modules),
+            standing_in(direction.places, leaves),
+            statistics_at_rest(direction.modules),
             fast_kernels(False) if batched else nullcontext(),
         ):
-            recompute = _Recomputation(ctx.conditions, leaves.values())
-            grad_x = _walk_back(direction.steps, x, y, grad_y, recompute, to_x=needs_x)
+            recompute = Recomputation(ctx.conditions, leaves.values())
+            grad_x = walk_back(direction.steps, x, y, grad_y, recompute, to_x=needs_x)
         return None, grad_x, *(leaf.grad for leaf in leaves.values())
 
 
@@ -381,61 +221,6 @@ def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
             yield
 
     return conditions
-
-
-_turn = threading.Condition()
-_holders: dict[int, int] = {}  # by a module's id, the thread that has leaves stand in for its parameters
-
-
-@contextmanager
-def _alone_with(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Wait until no other thread has leaves in place of these modules' parameters, and let others wait."""
-    me = threading.get_ident()
-    with _turn:
-        _turn.wait_for(lambda: all(_holders.get(id(module), me) == me for module in modules))
-        taken = [id(module) for module in modules if id(module) not in _holders]
-        _holders.update(dict.fromkeys(taken, me))
-    try:
-        yield
-    finally:
-        with _turn:
-            for key in taken:
-                del _holders[key]
-            _turn.notify_all()
-
-
-@contextmanager
-def _standing_in(places: Sequence[_Place], leaves: Mapping[nn.Parameter, nn.Parameter]) -> Iterator[None]:
-    """Put leaves that share the parameters' values in their place.
-
-    Gradients are collected there, and the parameters' own hooks are not called twice.
-    """
-    before = [(module._parameters, name, module._parameters[name]) for module, name, _ in places]
-    try:
-        for module, name, parameter in places:
-            module._parameters[name] = leaves[parameter]
-        yield
-    finally:
-        for table, name, present in before:
-            table[name] = present
-
-
-@contextmanager
-def _statistics_at_rest(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let batch norms in training mode normalise without counting the batch again."""
-    before = [
-        (module, name, getattr(module, name))
-        for module in modules
-        if isinstance(module, _NormBase) and module.training
-        for name in ("running_mean", "running_var", "num_batches_tracked")
-    ]
-    try:
-        for module, name, _ in before:
-            setattr(module, name, None)
-        yield
-    finally:
-        for module, name, buffer in before:
-            setattr(module, name, buffer)
 
 
 def _check_repeatable(flow: nn.Module) -> None:

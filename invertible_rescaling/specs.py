@@ -1,7 +1,7 @@
-"""The parts of a model as a user asks for them, and as a file names them."""
+"""What a model is made of, as a user asks for it and as a file names it."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,30 @@ from invertible_rescaling import registry
 from invertible_rescaling.errors import ConfigError
 
 __all__: list[str] = []  # for the rescaler alone
+
+
+def check_scale(scale: int) -> int:
+    """Return a scale that is a power of two; refuse any other."""
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 2 or scale & (scale - 1):
+        raise ConfigError(f"the scale must be a power of two of at least 2, got {scale!r}")
+    return scale
+
+
+def check_count(name: str, value: int, least: int) -> int:
+    """Return an argument that is an integer and not below ``least``; refuse any other."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return value
+
+
+def blocks_per_stage(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    """Return one number of couplings for each stage, of one for all or one for each."""
+    if not isinstance(blocks, int | Sequence) or isinstance(blocks, str):
+        raise ConfigError(f"blocks must be an integer or one for each of {levels} stages, got {blocks!r}")
+    counts = (blocks,) * levels if isinstance(blocks, int) else tuple(blocks)
+    if len(counts) != levels:
+        raise ConfigError(f"blocks needs one number for each of {levels} stages, got {blocks!r}")
+    return tuple(check_count("blocks", count, least=0) for count in counts)
 
 
 def resolve_subnet(subnet: Any) -> tuple[Callable[[int, int], nn.Module], dict[str, Any] | str]:

@@ -143,7 +143,6 @@ def with_slow_steps(monkeypatch, seconds):
         return plain(self)
 
     monkeypatch.setattr(Trainer, "_train_one", step)
-    monkeypatch.setattr(train_div2k, "_STARTED", time.monotonic())
 
 
 def test_a_first_step_that_compiles_leaves_the_rest_of_the_limit_to_the_others(train, tmp_path, monkeypatch):

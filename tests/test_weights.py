@@ -34,6 +34,7 @@ from evaluate import Task, evaluate
 from invertible_rescaling import (
     InvertibleRescaler,
     create_model,
+    fetching,
     iirn_x2,
     iirn_x4,
     irn_x4,
@@ -465,7 +466,7 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def service(made: Development, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(weights, "TIMEOUT", 5.0)
+    monkeypatch.setattr(fetching, "TIMEOUT", 5.0)
     service = Service(made.checkpoint.read_bytes())
     handler = type("BoundHandler", (Handler,), {"service": service})
     with Server(("127.0.0.1", 0), handler) as server:
@@ -554,7 +555,7 @@ def test_a_failing_server_is_one_clear_error_and_a_clean_cache(
     behaviour, message = FAILURES[failure]
     service.plan = [behaviour]
     if "0.2 s" in message:
-        monkeypatch.setattr(weights, "TIMEOUT", 0.2)
+        monkeypatch.setattr(fetching, "TIMEOUT", 0.2)
     started = time.monotonic()
     with pytest.raises(CheckpointError, match=message) as caught:
         load(service.url())
@@ -563,7 +564,7 @@ def test_a_failing_server_is_one_clear_error_and_a_clean_cache(
     assert ".tmp" not in str(caught.value)
     assert "nothing was kept or loaded" in str(caught.value)
     assert names(cache) == []
-    monkeypatch.setattr(weights, "TIMEOUT", 5.0)
+    monkeypatch.setattr(fetching, "TIMEOUT", 5.0)
     assert same(load(service.url()), small())  # the next try is not hindered by the last
 
 

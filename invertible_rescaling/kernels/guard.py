@@ -1,13 +1,13 @@
 """Whether the kernels may stand in for modules: only where these would compute what they were made for."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.kernels.narrow import OutputConv
 from invertible_rescaling.kernels.switch import is_ordinary
+from invertible_rescaling.overrides import any_global_hook, has_hooks, has_patches
 
 __all__: list[str] = []  # for the sub-networks alone
 
@@ -33,7 +33,7 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
         and x.dim() == 4
         and x.shape[0] * x.shape[2] * x.shape[3] >= max(1, _LEAST_PIXELS)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and not nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+        and not any_global_hook()
         and type(activation) is nn.LeakyReLU
         and activation.negative_slope >= 0  # else the maximum of the result is not that of the sums
         and is_pristine(activation)
@@ -45,15 +45,8 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
 
 def is_pristine(module: nn.Module) -> bool:
     """Whether calling a module calls its class's own methods, unheard, with ordinary parameters."""
-    state: dict[str, Any] = vars(module)
-    return not (
-        any(map(callable, state.values()))  # a method patched on the instance
-        or module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or not all(is_ordinary(tensor) for tensor in module._parameters.values() if tensor is not None)
-    )
+    parameters = (tensor for tensor in module._parameters.values() if tensor is not None)
+    return not has_patches(module) and not has_hooks(module) and all(map(is_ordinary, parameters))
 
 
 def _is_as_made(conv: nn.Module) -> bool:
