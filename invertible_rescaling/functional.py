@@ -108,3 +108,22 @@ def bicubic_resize(x: Tensor, size: tuple[int, int], *, antialias: bool = True) 
     """
     resized: Tensor = interpolate(x, size=size, mode="bicubic", antialias=antialias, align_corners=False)
     return resized
+
+
+def laid_out_like(given: Tensor, made: Tensor) -> Tensor:
+    """``made`` in the memory format of ``given``, if that is one of PyTorch's two."""
+    layout = _layout(given)
+    return made if layout is None else made.contiguous(memory_format=layout)
+
+
+def space_like(given: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An empty tensor of another shape in the dtype and memory format, and on the device, of ``given``."""
+    layout = _layout(given) or torch.contiguous_format
+    return torch.empty(shape, dtype=given.dtype, device=given.device, memory_format=layout)
+
+
+def _layout(given: Tensor) -> torch.memory_format | None:
+    for layout in (torch.contiguous_format, torch.channels_last):
+        if given.is_contiguous(memory_format=layout):
+            return layout
+    return None

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from invertible_rescaling import layerwise, registry, tiling
+from invertible_rescaling import registry
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import DtypeError, ShapeError, ValueRangeError
-from invertible_rescaling.functional import check_bits, quantize
+from invertible_rescaling.functional import check_bits, laid_out_like, quantize, space_like
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
 from invertible_rescaling.overrides import CALLS, check_unchanged
-from invertible_rescaling.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.specs import (
     blocks_per_stage,
     check_count,
     check_scale,
+    check_tiles,
     named,
     resolve_latent,
     resolve_subnet,
@@ -161,13 +161,11 @@ class InvertibleRescaler(nn.Module):
     def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Map HR ``(B, C, H, W)``, sides multiples of the scale, to LR and z; nothing is rounded."""
         self._check_hr(hr)
-        forward = partial(reversible_forward, self.flow) if self._reversible else self.flow
-        return self._split(self._run(forward, hr))
+        return self._split(self._run(self._directions[0], hr))
 
     def inverse(self, lr: Tensor, z: Tensor) -> Tensor:
         """Map LR ``(B, C, h, w)`` and z ``(B, C*(scale**2-1), h, w)`` back to HR, ``scale`` times larger."""
-        inverse = partial(reversible_inverse, self.flow) if self._reversible else self.flow.inverse
-        return self._run(inverse, self._join(lr, z))
+        return self._run(self._directions[1], self._join(lr, z))
 
     def forward_with_log_det(self, hr: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Return ``(lr, z)`` and log|det d(lr, z)/d(hr)| of shape ``(B,)``."""
@@ -221,11 +219,13 @@ class InvertibleRescaler(nn.Module):
         """
         self._check_image(hr, "downscale")
         check_bits(bits)
-        tiling.check_tiles(tile, overlap, self.scale)
+        check_tiles(tile, overlap, self.scale)
         if tile is None:
-            return tiling.laid_out_like(hr, quantize(self._shrink(hr), bits))
+            return laid_out_like(hr, quantize(self._shrink(hr), bits))
+        from invertible_rescaling import layerwise, tiling  # few need them, and they take their time
+
         small = (-(-side // self.scale) for side in hr.shape[-2:])
-        lr = tiling.space_like(hr, (hr.shape[0], self.channels, *small))
+        lr = space_like(hr, (hr.shape[0], self.channels, *small))
         if overlap is None:
             self._check_followed()
             layerwise.shrink(self.flow, hr, lr, tile, self.scale, bits)
@@ -272,13 +272,15 @@ class InvertibleRescaler(nn.Module):
         """
         self._check_image(lr, "upscale")
         height, width = self._original_size(lr, size)
-        tiling.check_tiles(tile, overlap, self.scale)
+        check_tiles(tile, overlap, self.scale)
         if tile is None:
-            return tiling.laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
+            return laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
+        from invertible_rescaling import layerwise, tiling
+
         if overlap is None:
             self._check_followed()
         z = tiling.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
-        hr = tiling.space_like(lr, (lr.shape[0], self.channels, height, width))
+        hr = space_like(lr, (lr.shape[0], self.channels, height, width))
         if overlap is None:
             layerwise.enlarge(self.flow, lr, z, hr, tile, self.scale)
         else:
@@ -300,8 +302,21 @@ class InvertibleRescaler(nn.Module):
             >>> irn_x4(blocks=1).receptive_field
             63
         """
+        from invertible_rescaling import tiling
+
         self._check_followed()
         return tiling.receptive_field(self.flow, self.latent)
+
+    @property
+    def _directions(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """The flow and its inverse, by reversible backpropagation where it is enabled."""
+        if not self._reversible:
+            return self.flow, self.flow.inverse
+        from invertible_rescaling import reversible
+
+        return partial(reversible.reversible_forward, self.flow), partial(
+            reversible.reversible_inverse, self.flow
+        )
 
     def _check_followed(self) -> None:
         """Refuse to go by the layers where the bijection may not be just one after the other."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.base import InvertibleModule
-from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.halfsteps import offered
 from invertible_rescaling.overrides import check_unchanged
 from invertible_rescaling.reach import declared_reach, reach_of
@@ -18,23 +17,6 @@ from invertible_rescaling.transforms import HaarDownsampling
 from invertible_rescaling.windows import Window, windows
 
 __all__: list[str] = []  # for the rescaler alone
-
-
-def check_tiles(tile: int | None, overlap: int | None, scale: int) -> None:
-    """Refuse tiles that cannot be.
-
-    Raises:
-        ConfigError: ``tile`` is no positive multiple of the scale, ``overlap`` no number of pixels, or given
-            without a tile.
-    """
-    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1 or tile % scale):
-        raise ConfigError(f"tile must be a positive multiple of the scale {scale}, got {tile!r}")
-    if overlap is None:
-        return
-    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
-        raise ConfigError(f"overlap must be 0 or more HR pixels, got {overlap!r}")
-    if tile is None:
-        raise ConfigError(f"overlap={overlap} is for work in tiles; pass tile= as well, or neither")
 
 
 def shrink(
@@ -108,25 +90,6 @@ def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
         steps = offered(layer, who, "half_steps")
         reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in steps)
     return reach + grain * (declared_reach(latent) or 0)
-
-
-def laid_out_like(given: Tensor, made: Tensor) -> Tensor:
-    """``made`` in the memory format of ``given``, if that is one of PyTorch's two."""
-    layout = _layout(given)
-    return made if layout is None else made.contiguous(memory_format=layout)
-
-
-def space_like(given: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """An empty tensor of another shape in the dtype and memory format, and on the device, of ``given``."""
-    layout = _layout(given) or torch.contiguous_format
-    return torch.empty(shape, dtype=given.dtype, device=given.device, memory_format=layout)
-
-
-def _layout(given: Tensor) -> torch.memory_format | None:
-    for layout in (torch.contiguous_format, torch.channels_last):
-        if given.is_contiguous(memory_format=layout):
-            return layout
-    return None
 
 
 def _aligned(lr: Tensor, tile: int, overlap: int, scale: int) -> Iterable[Window]:

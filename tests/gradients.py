@@ -1,12 +1,13 @@
 """Gradients by two ways and how far they are apart: what the tests of reversible backpropagation share."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling import AdditiveCoupling, AffineCoupling, InvertibleModule, InvertibleSequential
 from invertible_rescaling.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.testing import randomize
-from tests.strategies import SUBNETS, uniform
+from tests.strategies import SUBNETS, SmallConv, uniform
 
 # Norm of the difference from plain gradients, relative to their norm: each tensor's in float64. In float32
 # and bfloat16 it is that of all together, since of a tensor that is next to nothing no digit is right there.
@@ -57,3 +58,52 @@ def stack(
 
 
 X = uniform(2, 4, 5, 6, seed=3, dtype=torch.float64)
+
+BOTH = pytest.mark.parametrize("direction", ["forward", "inverse"])
+
+
+class Stretch(InvertibleModule):
+    """A third party's layer that knows nothing of reversible backpropagation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x):
+        return x * self.log_scale.exp()
+
+    def inverse(self, y):
+        return y * (-self.log_scale).exp()
+
+    def forward_with_log_det(self, x):
+        return self(x), self.log_scale * x[0].numel() * x.new_ones(x.shape[0])
+
+    def inverse_with_log_det(self, y):
+        return self.inverse(y), -self.forward_with_log_det(y)[1]
+
+
+class Doubling(AffineCoupling):
+    """A subclass whose directions are not those that its base differentiates."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+    def inverse(self, y):
+        return super().inverse(y / 2)
+
+
+class DoublingSequence(InvertibleSequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+    def inverse(self, y):
+        return super().inverse(y / 2)
+
+
+class Normed(SmallConv):
+    def __init__(self, in_channels: int, out_channels: int, norm=nn.BatchNorm2d) -> None:
+        super().__init__(in_channels, out_channels)
+        self.norm = norm(6, track_running_stats=True)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.norm(self.first(x))))

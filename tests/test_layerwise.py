@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import in_threads
 from strategies import LATENTS, SUBNETS, couplings, uniform
 from tolerances import SAME, TILED, TILED_AUTOCAST
 from torch import Tensor, nn
@@ -117,6 +118,20 @@ def test_the_plain_modules_give_the_same() -> None:
         plain = model.upscale(lr, tile=64)
         torch.testing.assert_close(plain, model.upscale(lr), atol=TILED[torch.float32], rtol=0)
     torch.testing.assert_close(plain, fast, atol=TILED[torch.float32], rtol=0)
+
+
+def test_so_do_they_in_several_threads_at_once() -> None:
+    model = _model(4, 1, "crdb").float()
+    images = [uniform(1, 3, 40 + 8 * i, 60, seed=i) for i in range(4)]
+
+    def both(i: int) -> tuple[Tensor, Tensor]:
+        lr = model.downscale(images[i], tile=16)
+        return lr, model.upscale(lr, tile=16)
+
+    alone = [both(i) for i in range(4)]
+    for results, expected in zip(in_threads(both, 4), alone, strict=True):
+        for result in results:
+            assert all(map(torch.equal, result, expected))
 
 
 def _error(model: InvertibleRescaler, lr: Tensor) -> float:

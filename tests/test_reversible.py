@@ -24,7 +24,12 @@ from invertible_rescaling.reversible import reversible_forward, reversible_inver
 from invertible_rescaling.testing import randomize
 from tests.gradients import (
     AUTOCAST_GRADIENT,
+    BOTH,
     GRADIENT,
+    Doubling,
+    DoublingSequence,
+    Normed,
+    Stretch,
     X,
     assert_same_gradients,
     difference,
@@ -34,47 +39,6 @@ from tests.gradients import (
     stack,
 )
 from tests.strategies import DTYPES, SUBNETS, SmallConv, rescalers, seeds, uniform
-
-BOTH = pytest.mark.parametrize("direction", ["forward", "inverse"])
-
-
-class Stretch(InvertibleModule):
-    """A third party's layer that knows nothing of reversible backpropagation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(0.3))
-
-    def forward(self, x):
-        return x * self.log_scale.exp()
-
-    def inverse(self, y):
-        return y * (-self.log_scale).exp()
-
-    def forward_with_log_det(self, x):
-        return self(x), self.log_scale * x[0].numel() * x.new_ones(x.shape[0])
-
-    def inverse_with_log_det(self, y):
-        return self.inverse(y), -self.forward_with_log_det(y)[1]
-
-
-class Doubling(AffineCoupling):
-    """A subclass whose directions are not those that its base differentiates."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-    def inverse(self, y):
-        return super().inverse(y / 2)
-
-
-class DoublingSequence(InvertibleSequential):
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-    def inverse(self, y):
-        return super().inverse(y / 2)
-
 
 # ----------------------------------------------------------------------------------------- equal gradients
 
@@ -278,15 +242,6 @@ def test_a_graph_that_is_kept_can_be_gone_through_again() -> None:
 
 
 # ------------------------------------------------------------------------- networks that are not functions
-
-
-class Normed(SmallConv):
-    def __init__(self, in_channels: int, out_channels: int, norm=nn.BatchNorm2d) -> None:
-        super().__init__(in_channels, out_channels)
-        self.norm = norm(6, track_running_stats=True)
-
-    def forward(self, x):
-        return self.second(torch.tanh(self.norm(self.first(x))))
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,7 +1,6 @@
 """Reversible backpropagation among what else PyTorch does to modules, gradients and threads."""
 
 import copy
-import threading
 import warnings
 
 import pytest
@@ -17,7 +16,11 @@ from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.testing import randomize
 from tests.gradients import (
+    BOTH,
     GRADIENT,
+    DoublingSequence,
+    Normed,
+    Stretch,
     X,
     assert_same_gradients,
     difference,
@@ -26,8 +29,8 @@ from tests.gradients import (
     reversibly,
     stack,
 )
+from tests.running import in_threads
 from tests.strategies import uniform
-from tests.test_reversible import BOTH, DoublingSequence, Normed, Stretch
 
 # ---------------------------------------------------------------------------------- hooks and patched layers
 
@@ -253,30 +256,6 @@ def test_forward_mode_takes_the_plain_way(direction: str) -> None:
 # ---------------------------------------------------------------------------------------------------- threads
 
 
-def _in_threads(work, count: int) -> list:
-    """What ``work(i)`` returns for each ``i``, all begun at the same moment."""
-    results: list = [None] * count
-    barrier = threading.Barrier(count)
-
-    def run(i: int) -> None:
-        barrier.wait()
-        try:
-            results[i] = [work(i) for _ in range(5)]
-        except Exception as error:  # raised again where the test sees it
-            results[i] = error
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    return results
-
-
 def _grads(flow: InvertibleSequential, parameters: list[nn.Parameter], x: Tensor) -> tuple[Tensor, ...]:
     loss = reversible_inverse(flow, reversible_forward(flow, x).tanh()).square().sum()
     return torch.autograd.grad(loss, parameters)
@@ -297,7 +276,7 @@ def test_threads(shared: bool) -> None:
         return _grads(flows[i], parameters[i], xs[i])
 
     expected = [work(i) for i in range(4)]
-    for each, alone in zip(_in_threads(work, 4), expected, strict=True):
+    for each, alone in zip(in_threads(work, 4), expected, strict=True):
         for found in each:
             for a, b in zip(found, alone, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
@@ -311,6 +290,6 @@ def test_threads_add_up_what_they_find() -> None:
         reversible_forward(flow, x).square().sum().backward()
     expected = {name: 5 * p.grad for name, p in flow.named_parameters()}
     flow.zero_grad()
-    _in_threads(lambda i: reversible_forward(flow, xs[i]).square().sum().backward(), 4)
+    in_threads(lambda i: reversible_forward(flow, xs[i]).square().sum().backward(), 4)
     for name, p in flow.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-8, atol=1e-10)
