@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from invertible_rescaling import create_model
 from training.demo import demo_options
 from training.options import OptionError, Options, duration, parse_options
 
@@ -21,6 +22,22 @@ def test_durations_refuse_what_is_no_time(text):
 def test_one_number_of_blocks_stands_for_all_stages():
     assert parse_options(["--demo", "--blocks", "2"]).overrides == {"blocks": 2}
     assert parse_options(["--demo", "--blocks", "2", "3"]).overrides == {"blocks": (2, 3)}
+
+
+def test_parts_of_a_model_take_options():
+    options = ["--demo", "--latent", "wavelet:correction=none", "--subnet", "crdb:growth=16,reduction=4"]
+    assert parse_options(options).overrides == {
+        "latent": {"name": "wavelet", "correction": "none"},
+        "subnet": {"name": "crdb", "growth": 16, "reduction": 4},
+    }
+    model = create_model("iirn_x2", blocks=1, **parse_options(options).overrides)
+    assert model.latent.options["correction"] == "none"
+
+
+@pytest.mark.parametrize("text", ["wavelet:", ":a=1", "wavelet:correction", "crdb:a=1,a=2", "crdb:name=b"])
+def test_parts_that_cannot_be_read_are_refused(text, tmp_path):
+    with pytest.raises(OptionError, match="options follow a name"):
+        Options(data=tmp_path, latent=text).check()
 
 
 def test_parsing_nothing_gives_the_defaults():

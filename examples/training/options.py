@@ -1,6 +1,7 @@
 """The command line of train_div2k.py as one dataclass."""
 
 import argparse
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ class Options:
     def overrides(self) -> dict[str, Any]:
         """The model arguments that the command line replaces."""
         blocks = self.blocks[0] if self.blocks is not None and len(self.blocks) == 1 else self.blocks
-        chosen = {"blocks": blocks, "subnet": self.subnet, "latent": self.latent}
+        chosen = {"blocks": blocks, "subnet": _part(self.subnet), "latent": _part(self.latent)}
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
@@ -117,6 +118,7 @@ class Options:
                 "--loss-weights must be finite and at least 0, and not all 0, got "
                 f"{' '.join(f'{weight:g}' for weight in self.loss_weights)}"
             )
+        _ = self.overrides
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
         if not 0 < self.demo_minutes < math.inf:
@@ -130,6 +132,29 @@ class Options:
                 "--sub-images must be at least --patch and --sub-image-step at least 1, got "
                 f"{self.sub_images}, {self.patch} and {self.sub_image_step}"
             )
+
+
+def _part(text: str | None) -> str | dict[str, Any] | None:
+    """A sub-network or latent as a model takes it: a name, or a dictionary with the name and options.
+
+    Values are read as JSON where they are some, and as text otherwise.
+    """
+    name, colon, rest = (text or "").partition(":")
+    if not colon:
+        return text
+    part: dict[str, Any] = {}
+    for item in rest.split(","):
+        option, equals, value = item.partition("=")
+        if not (name and option.isidentifier() and equals) or option == "name" or option in part:
+            raise OptionError(
+                f"{text!r}: options follow a name as in wavelet:correction=none,wavelet=haar, "
+                f"each once; {item!r} is none"
+            )
+        try:
+            part[option] = json.loads(value)
+        except ValueError:
+            part[option] = value
+    return {"name": name, **part}
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
@@ -169,8 +194,12 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add = parser.add_argument_group("model").add_argument
     add("--model", default=d.model, help="any registered rescaler")
     add("--blocks", type=int, nargs="+", metavar="N", help="couplings per stage: one number or one for each")
-    add("--subnet", help="registered sub-network of the couplings")
-    add("--latent", help="registered latent")
+    add(
+        "--subnet",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="registered sub-network of the couplings: crdb:growth=16",
+    )
+    add("--latent", metavar="NAME[:OPTION=VALUE,...]", help="registered latent: wavelet:correction=none")
     add(
         "--weights",
         metavar="WHICH",
