@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from invertible_rescaling import (
     InvertibleRescaler,
@@ -26,10 +26,12 @@ from invertible_rescaling import (
     psnr,
     ssim,
 )
+from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError, ImageError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
 
+Rescaler = InvertibleRescaler | SuperResolver
 SSIM_WINDOW = 11
 SEED = 0
 
@@ -122,7 +124,7 @@ def bicubic_lr(hr: Tensor, scale: int) -> Tensor:
     return quantize(bicubic_resize(hr, (hr.shape[-2] // scale, hr.shape[-1] // scale), antialias=True))
 
 
-def with_model(model: InvertibleRescaler, hr: Tensor) -> tuple[Tensor, Tensor]:
+def with_model(model: Rescaler, hr: Tensor) -> tuple[Tensor, Tensor]:
     """Shrink and restore with a rescaler; a random latent is drawn from the same seed for every image."""
     torch.manual_seed(SEED)
     height, width = hr.shape[-2:]
@@ -143,8 +145,9 @@ def model_rows(task: Task, problems: list[str]) -> list[Row]:
     rows = []
     for name in dict.fromkeys(task.models):
         try:
-            overrides = {} if task.latent is None else {"latent": task.latent}
-            model = check_model(create_model(name, **overrides), task.scale, f"--model {name}")
+            model = replace_latent(
+                check_model(create_model(name), task.scale, f"--model {name}"), task.latent
+            )
             rows.append(model_row(f"{name}, untrained", "model", model, task, {"model": name}))
         except (RescalingError, OSError) as error:
             problems.append(one_line(error))
@@ -152,27 +155,30 @@ def model_rows(task: Task, problems: list[str]) -> list[Row]:
     stems = tell_apart([path.with_suffix("") for path in checkpoints])
     for path, name in zip(checkpoints, stems, strict=True):
         try:
-            model = check_model(load_checkpoint(path), task.scale, f"--checkpoint {path}")
-            model = model if task.latent is None else replace_latent(model, task.latent)
+            found = load_checkpoint(path, kind=nn.Module)
+            model = replace_latent(check_model(found, task.scale, f"--checkpoint {path}"), task.latent)
             rows.append(model_row(name, "checkpoint", model, task, {"file": str(path)}))
         except (RescalingError, OSError) as error:
             problems.append(one_line(error))
     return rows
 
 
-def model_row(name: str, kind: str, model: InvertibleRescaler, task: Task, facts: dict[str, Any]) -> Row:
+def model_row(name: str, kind: str, model: Rescaler, task: Task, facts: dict[str, Any]) -> Row:
     """Make a model ready to be measured, in float32 on the device."""
     config = model.config
     model = model.float().eval().to(task.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-    structure = f"x{model.scale} {describe(config['subnet'])} {'+'.join(map(str, model.blocks))}"
-    label = f"{name} ({structure}, {describe(config['latent'])} latent)"
+    if isinstance(model, InvertibleRescaler):
+        structure = f"x{model.scale} {describe(config['subnet'])} {'+'.join(map(str, model.blocks))}"
+        label = f"{name} ({structure}, {describe(config['latent'])} latent)"
+    else:
+        label = f"{name} (x{model.scale} {model.architecture}, on bicubic LR)"
     return Row(label, kind, partial(with_model, model), facts | {"config": config})
 
 
-def check_model(model: Any, scale: int, what: str) -> InvertibleRescaler:
+def check_model(model: Any, scale: int, what: str) -> Rescaler:
     """Refuse what cannot fill a row of this table."""
-    if not isinstance(model, InvertibleRescaler):
+    if not isinstance(model, Rescaler):
         raise ConfigError(
             f"{what} is a {type(model).__name__}, which does not shrink images; name a rescaler"
         )
@@ -183,8 +189,10 @@ def check_model(model: Any, scale: int, what: str) -> InvertibleRescaler:
     return model
 
 
-def replace_latent(model: InvertibleRescaler, latent: str) -> InvertibleRescaler:
-    """The same bijection with another latent."""
+def replace_latent(model: Rescaler, latent: str | None) -> Rescaler:
+    """The same bijection with another latent, where one is asked for; what has none stays as it is."""
+    if latent is None or isinstance(model, SuperResolver):
+        return model
     other = InvertibleRescaler(**(model.config | {"latent": latent}))
     other.flow = model.flow
     return other

@@ -10,7 +10,9 @@ Example:
     torch.Size([1, 3, 30, 41])
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.checkpoint import load_checkpoint, save_checkpoint
@@ -19,7 +21,19 @@ from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
 from invertible_rescaling.losses import RescalingLoss
 from invertible_rescaling.metrics import psnr, ssim
-from invertible_rescaling.models import iirn_x2, iirn_x4, iirn_x8, irn_x2, irn_x4, irn_x8
+from invertible_rescaling.models import (
+    edsr_x4,
+    esrgan_x4,
+    iirn_x2,
+    iirn_x4,
+    iirn_x8,
+    irn_x2,
+    irn_x4,
+    irn_x8,
+    srcnn_x4,
+    srgan_x4,
+    srresnet_x4,
+)
 from invertible_rescaling.original_irn import load_original_irn
 from invertible_rescaling.registry import (
     create_model,
@@ -51,6 +65,8 @@ __all__ = [
     "WaveletLatent",
     "ZeroLatent",
     "create_model",
+    "edsr_x4",
+    "esrgan_x4",
     "iirn_x2",
     "iirn_x4",
     "iirn_x8",
@@ -65,6 +81,9 @@ __all__ = [
     "register_model",
     "register_subnet",
     "save_checkpoint",
+    "srcnn_x4",
+    "srgan_x4",
+    "srresnet_x4",
     "ssim",
 ]
 
@@ -72,3 +91,12 @@ try:
     __version__ = version("invertible_rescaling")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
+
+_LATER = frozenset({"comparison", "data", "images", "reach", "reversible", "testing", "windows"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import the modules that the package itself does without when they are asked for."""
+    if name in _LATER:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

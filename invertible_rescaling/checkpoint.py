@@ -9,13 +9,14 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from invertible_rescaling.comparison.super_resolver import SuperResolver, build
 from invertible_rescaling.errors import CheckpointError, RescalingError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.rescaler import InvertibleRescaler
@@ -33,13 +34,14 @@ __all__ = [
 _KEY = "invertible_rescaling"
 _FORMAT = 1
 _FACTS = frozenset({"format", "config", "metadata", "sha256"})
-_STRUCTURE = ("scale", "channels", "blocks", "subnet", "clamp")
 _STORABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PathLike = str | os.PathLike[str]
+Storable = InvertibleRescaler | SuperResolver
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_checkpoint(
-    model: InvertibleRescaler,
+    model: Storable,
     path: PathLike,
     *,
     metadata: Mapping[str, Any] | None = None,
@@ -50,7 +52,8 @@ def save_checkpoint(
     The file is written beside its final name and renamed, so that no reader ever sees half of it.
 
     Args:
-        model: any rescaler whose sub-network and latent are registered by name.
+        model: any rescaler whose sub-network and latent are registered by name, or a super-resolver of
+            :mod:`invertible_rescaling.comparison`.
         path: where to; an existing file is replaced.
         metadata: JSON-able facts to keep in the header (training data, steps, figures).
         dtype: to round the weights to; ``torch.float16`` halves the file. Loading makes float32 of it.
@@ -70,7 +73,7 @@ def save_checkpoint(
         ...     load_checkpoint(path).blocks
         (1, 1)
     """
-    if not isinstance(model, InvertibleRescaler):
+    if not isinstance(model, Storable):
         raise CheckpointError(f"save_checkpoint takes an InvertibleRescaler, got {type(model).__name__}")
     state = model.state_dict().items()
     tensors = {name: _stored(name, tensor.detach().cpu().contiguous(), dtype) for name, tensor in state}
@@ -95,25 +98,43 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return rounded
 
 
-def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescaler:
+@overload
+def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescaler: ...
+
+
+@overload
+def load_checkpoint(path: PathLike, *, strict: bool = True, kind: type[Model]) -> Model: ...
+
+
+def load_checkpoint(
+    path: PathLike, *, strict: bool = True, kind: type[nn.Module] = InvertibleRescaler
+) -> nn.Module:
     """Rebuild the model that a checkpoint describes, on the CPU and in training mode.
 
     Args:
         path: a file made by :func:`save_checkpoint`.
         strict: refuse a file with missing or surplus tensors; otherwise they are named in a warning.
+        kind: the class of what the file is to hold: a rescaler, or for example
+            :class:`~invertible_rescaling.comparison.super_resolver.SuperResolver`; ``nn.Module`` is anything.
 
     Raises:
-        CheckpointError: no such file; not a safetensors file; no configuration of this library in it; cut
-            short or altered (its digest is verified); tensors that do not fit its configuration.
+        CheckpointError: no such file; not a safetensors file; no configuration of this library in it, or that
+            of another kind of model; cut short or altered (its digest is verified); tensors that do not fit
+            its configuration.
     """
     tensors, facts = _read(path)
+    config = facts["config"]
     try:
-        model = InvertibleRescaler(**facts["config"])
+        model = build(config) if "architecture" in config else InvertibleRescaler(**config)
     except (RescalingError, TypeError) as error:
         raise CheckpointError(
             f"{path} describes a model that cannot be built here ({error}); import the package that "
             "registers its parts first"
         ) from error
+    if not isinstance(model, kind):
+        raise CheckpointError(
+            f"{path} holds a model of the class {type(model).__name__}, not {kind.__name__}: see kind="
+        )
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if dtypes == {torch.float64}:
         model.double()
@@ -121,20 +142,21 @@ def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescale
     return model
 
 
-def load_weights(model: InvertibleRescaler, path: PathLike, *, strict: bool = True) -> None:
+def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> None:
     """Fill an existing model from a checkpoint of the same structure.
 
     The latent may differ where neither has parameters, as none of the library's own has.
 
     Raises:
         CheckpointError: as for :func:`load_checkpoint`, or the file's model has another scale, number of
-            channels or blocks, sub-network or clamp. The model is then left as it was.
+            channels or blocks, sub-network or clamp, or is another architecture's. The model is then left as
+            it was.
     """
     tensors, facts = _read(path)
     theirs, ours = facts["config"], model.config
-    differing = [key for key in _STRUCTURE if theirs.get(key) != ours[key]]
+    differing = [key for key in ours | theirs if key != "latent" and theirs.get(key) != ours.get(key)]
     if differing:
-        listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {ours[key]!r}" for key in differing)
+        listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {ours.get(key)!r}" for key in differing)
         raise CheckpointError(
             f"{path} is another model's checkpoint ({listed}); leave out the arguments that differ, or build "
             "the file's own model with load_checkpoint"
@@ -195,7 +217,7 @@ def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], d
     return found, facts
 
 
-def fill(model: InvertibleRescaler, tensors: Mapping[str, Tensor], path: PathLike, strict: bool) -> None:
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: PathLike, strict: bool) -> None:
     """Load tensors after comparing names and shapes, so that a misfit leaves the model as it was."""
     expected = model.state_dict()
     missing, surplus = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()

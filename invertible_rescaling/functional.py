@@ -1,4 +1,4 @@
-"""Stateless pieces shared by the layers: the Haar step, the 8-bit quantiser and bicubic resizing."""
+"""Stateless pieces: the Haar step, the quantiser, bicubic resizing, and tensors laid out like others."""
 
 import torch
 from torch import Tensor

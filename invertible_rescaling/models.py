@@ -1,6 +1,6 @@
-"""The published models by name: IRN and IIRN at scales 2, 4 and 8.
+"""The published models by name: IRN and IIRN at scales 2, 4 and 8, and what IIRN's paper compares them with.
 
-Each factory takes ``weights`` and overrides for any argument of
+Each factory of a rescaler takes ``weights`` and overrides for any argument of
 :class:`~invertible_rescaling.InvertibleRescaler`. ``weights`` is one of
 
 - ``None``, the default: untrained. Every coupling is then the identity: LR is the mean over blocks of pixels,
@@ -11,44 +11,78 @@ Each factory takes ``weights`` and overrides for any argument of
 - its ``http(s)`` address. The file is kept in torch's hub cache; ``#sha256=...`` at the address's end, or the
   first digits of the hash in its name (``name-1a2b3c4d.safetensors``), are checked.
 
-Whatever they are, all that is read is verified, and nothing in it is executed.
+Whatever they are, all that is read is verified, and nothing in it is executed. The super-resolution networks
+take ``weights`` alike, and overrides for the arguments of their classes in
+:mod:`invertible_rescaling.comparison`.
 """
 
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from invertible_rescaling.checkpoint import load_weights
+from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.registry import register_model
 from invertible_rescaling.rescaler import InvertibleRescaler
 from invertible_rescaling.weights import WeightsEnum, choose_weights, weights_file, weights_of
 
-__all__ = ["iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8"]
+if TYPE_CHECKING:  # they are here for comparison, and imported where they are asked for
+    from invertible_rescaling.comparison.edsr import EDSR
+    from invertible_rescaling.comparison.esrgan import ESRGAN
+    from invertible_rescaling.comparison.srcnn import SRCNN
+    from invertible_rescaling.comparison.srresnet import SRResNet
+
+__all__ = [
+    "edsr_x4",
+    "esrgan_x4",
+    "iirn_x2",
+    "iirn_x4",
+    "iirn_x8",
+    "irn_x2",
+    "irn_x4",
+    "irn_x8",
+    "srcnn_x4",
+    "srgan_x4",
+    "srresnet_x4",
+]
 
 WeightsLike = WeightsEnum | str | PathLike[str] | None
 
 
-def _build(name: str, weights: WeightsLike, overrides: dict[str, Any], **defaults: Any) -> InvertibleRescaler:
+Model = TypeVar("Model", bound="InvertibleRescaler | SuperResolver")
+
+
+def _build(
+    name: str, make: type[Model], weights: WeightsLike, overrides: dict[str, Any], **defaults: Any
+) -> Model:
     if "scale" in overrides:
         raise ConfigError(
             f"the scale of a named model is fixed, got scale={overrides['scale']!r}; name another"
         )
     chosen = choose_weights(weights, name)
     trained = chosen.value.config if isinstance(chosen, WeightsEnum) else {}
-    rescaler = InvertibleRescaler(**(defaults | trained | overrides))
+    arguments = {key: value for key, value in trained.items() if key != "architecture"}
+    try:
+        model = make(**(defaults | arguments | overrides))
+    except TypeError as error:
+        raise ConfigError(f"{name} does not take {overrides!r}: {error}") from error
     if chosen is not None:
-        load_weights(rescaler, weights_file(chosen))
-    return rescaler
+        load_weights(model, weights_file(chosen))
+    return model
 
 
 def _iirn(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
     name = f"iirn_x{scale}"
-    return _build(name, weights, overrides, scale=scale, blocks=8, subnet="crdb", latent="wavelet")
+    return _build(
+        name, InvertibleRescaler, weights, overrides, scale=scale, blocks=8, subnet="crdb", latent="wavelet"
+    )
 
 
 def _irn(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
     name = f"irn_x{scale}"
-    return _build(name, weights, overrides, scale=scale, blocks=8, subnet="dense", latent="gaussian")
+    return _build(
+        name, InvertibleRescaler, weights, overrides, scale=scale, blocks=8, subnet="dense", latent="gaussian"
+    )
 
 
 def _has_weights(model: str) -> bool:
@@ -147,3 +181,103 @@ def irn_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
         8
     """
     return _irn(8, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("srcnn_x4"))
+def srcnn_x4(weights: WeightsLike = None, **overrides: Any) -> "SRCNN":
+    """SRCNN 9-1-5 on RGB at x4 (Dong et al. 2014), for comparison: 20.1K parameters.
+
+    Args:
+        weights: as for :func:`iirn_x2`.
+        **overrides: arguments of :class:`~invertible_rescaling.comparison.srcnn.SRCNN` to change.
+
+    Errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import srcnn_x4
+        >>> sum(p.numel() for p in srcnn_x4().parameters())
+        20099
+    """
+    from invertible_rescaling.comparison.srcnn import SRCNN
+
+    return _build("srcnn_x4", SRCNN, weights, overrides, scale=4)
+
+
+@register_model(pretrained=_has_weights("srresnet_x4"))
+def srresnet_x4(weights: WeightsLike = None, **overrides: Any) -> "SRResNet":
+    """SRResNet of 16 blocks without batch norm at x4 (Ledig et al. 2017), for comparison: 1.52M parameters.
+
+    Args:
+        weights: as for :func:`iirn_x2`.
+        **overrides: arguments of :class:`~invertible_rescaling.comparison.srresnet.SRResNet` to change.
+
+    Errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import srresnet_x4
+        >>> sum(p.numel() for p in srresnet_x4().parameters())
+        1517571
+    """
+    from invertible_rescaling.comparison.srresnet import SRResNet
+
+    return _build("srresnet_x4", SRResNet, weights, overrides, scale=4)
+
+
+@register_model(pretrained=_has_weights("srgan_x4"))
+def srgan_x4(weights: WeightsLike = None, **overrides: Any) -> "SRResNet":
+    """SRGAN at x4: :func:`srresnet_x4` as the generator, meant for adversarially trained weights.
+
+    Args:
+        weights: as for :func:`iirn_x2`.
+        **overrides: arguments of :class:`~invertible_rescaling.comparison.srresnet.SRResNet` to change.
+
+    Errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import srgan_x4
+        >>> sum(p.numel() for p in srgan_x4().parameters())
+        1517571
+    """
+    from invertible_rescaling.comparison.srresnet import SRResNet
+
+    return _build("srgan_x4", SRResNet, weights, overrides, scale=4)
+
+
+@register_model(pretrained=_has_weights("edsr_x4"))
+def edsr_x4(weights: WeightsLike = None, **overrides: Any) -> "EDSR":
+    """EDSR's baseline at x4 (Lim et al. 2017), for comparison: 1.52M parameters.
+
+    Args:
+        weights: as for :func:`iirn_x2`.
+        **overrides: arguments of :class:`~invertible_rescaling.comparison.edsr.EDSR` to change.
+
+    Errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import edsr_x4
+        >>> sum(p.numel() for p in edsr_x4().parameters())
+        1517571
+    """
+    from invertible_rescaling.comparison.edsr import EDSR
+
+    return _build("edsr_x4", EDSR, weights, overrides, scale=4)
+
+
+@register_model(pretrained=_has_weights("esrgan_x4"))
+def esrgan_x4(weights: WeightsLike = None, **overrides: Any) -> "ESRGAN":
+    """ESRGAN's generator of 23 RRDBs at x4 (Wang et al. 2018), for comparison: 16.7M parameters.
+
+    Args:
+        weights: as for :func:`iirn_x2`.
+        **overrides: arguments of :class:`~invertible_rescaling.comparison.esrgan.ESRGAN` to change.
+
+    Errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import esrgan_x4
+        >>> sum(p.numel() for p in esrgan_x4().parameters())
+        16697987
+    """
+    from invertible_rescaling.comparison.esrgan import ESRGAN
+
+    return _build("esrgan_x4", ESRGAN, weights, overrides, scale=4)

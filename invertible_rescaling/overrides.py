@@ -29,8 +29,10 @@ def overridden(cls: type, known: type, methods: Sequence[str]) -> str | None:
 
 
 def has_patches(module: nn.Module) -> bool:
-    """Whether an instance has its own in place of any method of its class."""
+    """Whether an instance has its own in place of any method of its class, a compiled call included."""
     kind = type(module)
+    if module._compiled_call_impl is not None:
+        return True
     return any(callable(getattr(kind, name, None)) for name in vars(module))
 
 

@@ -161,11 +161,20 @@ class InvertibleRescaler(nn.Module):
     def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Map HR ``(B, C, H, W)``, sides multiples of the scale, to LR and z; nothing is rounded."""
         self._check_hr(hr)
-        return self._split(self._run(self._directions[0], hr))
+        if not self._reversible:
+            return self._split(self._run(self.flow, hr))
+        from invertible_rescaling.reversible import reversible_forward  # few need it, and it takes its time
+
+        return self._split(self._run(partial(reversible_forward, self.flow), hr))
 
     def inverse(self, lr: Tensor, z: Tensor) -> Tensor:
         """Map LR ``(B, C, h, w)`` and z ``(B, C*(scale**2-1), h, w)`` back to HR, ``scale`` times larger."""
-        return self._run(self._directions[1], self._join(lr, z))
+        state = self._join(lr, z)
+        if not self._reversible:
+            return self._run(self.flow.inverse, state)
+        from invertible_rescaling.reversible import reversible_inverse
+
+        return self._run(partial(reversible_inverse, self.flow), state)
 
     def forward_with_log_det(self, hr: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Return ``(lr, z)`` and log|det d(lr, z)/d(hr)| of shape ``(B,)``."""
@@ -306,17 +315,6 @@ class InvertibleRescaler(nn.Module):
 
         self._check_followed()
         return tiling.receptive_field(self.flow, self.latent)
-
-    @property
-    def _directions(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """The flow and its inverse, by reversible backpropagation where it is enabled."""
-        if not self._reversible:
-            return self.flow, self.flow.inverse
-        from invertible_rescaling import reversible
-
-        return partial(reversible.reversible_forward, self.flow), partial(
-            reversible.reversible_inverse, self.flow
-        )
 
     def _check_followed(self) -> None:
         """Refuse to go by the layers where the bijection may not be just one after the other."""

@@ -1,4 +1,4 @@
-"""What a model is made of, as a user asks for it and as a file names it."""
+"""What a model is made of and called with: arguments checked, and as a file names them."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -16,12 +16,17 @@ from invertible_rescaling.errors import CheckpointError, UnknownNameError
 from invertible_rescaling.files import sha256_of
 
 __all__ = [
+    "EDSR_X4_Weights",
+    "ESRGAN_X4_Weights",
     "IIRN_X2_Weights",
     "IIRN_X4_Weights",
     "IIRN_X8_Weights",
     "IRN_X2_Weights",
     "IRN_X4_Weights",
     "IRN_X8_Weights",
+    "SRCNN_X4_Weights",
+    "SRGAN_X4_Weights",
+    "SRResNet_X4_Weights",
     "Weights",
     "WeightsEnum",
     "weights_of",
@@ -38,7 +43,8 @@ class Weights:
         file: the safetensors file's name.
         sha256: of the whole file, in hexadecimal.
         model: the name of the factory that takes them.
-        config: the arguments of :class:`~invertible_rescaling.InvertibleRescaler` they were trained with.
+        config: the model's ``config`` as they were trained with it: the arguments of
+            :class:`~invertible_rescaling.InvertibleRescaler` or of a super-resolver.
         dtype: what the file stores; the model computes in float32.
         parameters: how many.
         multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
@@ -113,6 +119,10 @@ class WeightsEnum(Enum, metaclass=_Members):
         raise CheckpointError(f"{path}, the file of {self}, {problem}; install invertible_rescaling again")
 
 
+def _class_name(model: str) -> str:
+    return model.upper().replace("SRRESNET", "SRResNet")
+
+
 def read_members(model: str, folder: Path) -> type[WeightsEnum]:
     """Make a model's enum of the JSON files in a folder."""
     versions: dict[int, Weights] = {}
@@ -128,15 +138,20 @@ def read_members(model: str, folder: Path) -> type[WeightsEnum]:
     if members:
         members["DEFAULT"] = versions[max(versions)]
     make: Any = WeightsEnum  # a type checker follows calls that make enums only if they spell the members out
-    enum: type[WeightsEnum] = make(f"{model.upper()}_Weights", members, module=__name__)
+    enum: type[WeightsEnum] = make(f"{_class_name(model)}_Weights", members, module=__name__)
     enum.__doc__ = f"Trained weights of ``{model}``; see :class:`WeightsEnum`."
     return enum
 
 
-_MODELS = ("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8")
+_MODELS = (
+    *("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8"),
+    *("srcnn_x4", "srresnet_x4", "srgan_x4", "edsr_x4", "esrgan_x4"),
+)
 _ENUMS = {model: read_members(model, PRETRAINED) for model in _MODELS}
 IIRN_X2_Weights, IIRN_X4_Weights, IIRN_X8_Weights = (_ENUMS[model] for model in _MODELS[:3])
-IRN_X2_Weights, IRN_X4_Weights, IRN_X8_Weights = (_ENUMS[model] for model in _MODELS[3:])
+IRN_X2_Weights, IRN_X4_Weights, IRN_X8_Weights = (_ENUMS[model] for model in _MODELS[3:6])
+SRCNN_X4_Weights, SRResNet_X4_Weights, SRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[6:9])
+EDSR_X4_Weights, ESRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[9:])
 
 
 def weights_of(model: str) -> type[WeightsEnum]:
@@ -200,7 +215,7 @@ def weights_file(chosen: WeightsEnum | Path | str) -> Path:
         return chosen.locate()
     if isinstance(chosen, Path):
         return chosen
-    from invertible_rescaling.fetching import fetch  # here, since the network's modules take time to import
+    from invertible_rescaling.fetching import fetch  # here, since few need it
 
     return fetch(chosen)
 

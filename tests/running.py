@@ -4,7 +4,7 @@ import threading
 
 
 def in_threads(work, count: int) -> list:
-    """What ``work(i)`` returns for each ``i``, all begun at the same moment."""
+    """What five calls of ``work(i)`` return for each ``i``, all begun at the same moment."""
     results: list = [None] * count
     barrier = threading.Barrier(count)
 

@@ -132,6 +132,47 @@ print(sorted({optional} & (set(sys.modules) - before)))
     assert _python("import sys, pywt; print('pywt' in sys.modules)").strip() == "True"
 
 
+def test_what_few_need_is_imported_when_it_is_asked_for() -> None:
+    later = [
+        "comparison.edsr",
+        "fetching",
+        "layerwise",
+        "reach",
+        "reversible",
+        "tiling",
+        "undoing",
+        "windows",
+    ]
+    code = f"""
+import sys, invertible_rescaling
+print([name for name in {later} if f"invertible_rescaling.{{name}}" in sys.modules])
+"""
+    assert _python(code).strip() == "[]"
+    asked = "import invertible_rescaling as r; print(r.reach.reach_of, r.images)"
+    assert _python(asked).startswith("<function reach_of")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = invertible_rescaling.nothing
+
+
+def test_threads_may_be_the_first_to_ask() -> None:
+    code = """
+import threading, torch
+from invertible_rescaling import iirn_x2
+model, hr, done = iirn_x2(blocks=1), torch.rand(1, 3, 16, 16), []
+model.enable_reversible_backprop()
+def work():
+    lr = model.downscale(hr, tile=8)
+    model.upscale(lr, tile=8, overlap=4)
+    model(hr)[0].sum().backward()
+    done.append(1)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(len(done))
+"""
+    assert _python(code).strip() == "4"
+
+
 def test_importing_the_package_changes_nothing_and_says_nothing() -> None:
     code = """
 import random, warnings

@@ -47,7 +47,8 @@ def test_the_published_models_are_listed() -> None:
     assert set(BUILT_IN) <= set(list_models())
     assert list_models("iirn*") == BUILT_IN[:3]
     assert list_models("irn_x?") == BUILT_IN[3:]
-    assert list_models("*x4") == ["iirn_x4", "irn_x4"]
+    compared = ["edsr_x4", "esrgan_x4", "srcnn_x4", "srgan_x4", "srresnet_x4"]
+    assert list_models("*x4") == sorted([*compared, "iirn_x4", "irn_x4"])
     assert list_models("no such*") == []
 
 
@@ -68,7 +69,8 @@ def test_overrides_reach_the_model() -> None:
     [
         ("irnn_x4", "did you mean .*'irn_x4'"),
         ("IIRN_X4", "known: .*iirn_x4"),
-        ("resnet50", "known: .*iirn_x4"),
+        ("vgg16", "known: .*iirn_x4"),
+        ("resnet50", "did you mean .*'srresnet_x4'"),
         ("", "known: "),
         (4, "known: "),
         (["iirn_x4"], "iirn_x4"),

@@ -1,0 +1,159 @@
+"""The networks for comparison: printed sizes, any image, checkpoints, and the two calls of a rescaler."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import uniform
+from tolerances import ROUND_TRIP
+from torch import nn
+
+from invertible_rescaling import (
+    RRDB,
+    AffineCoupling,
+    DenseBlock,
+    InvertibleRescaler,
+    create_model,
+    iirn_x2,
+    load_checkpoint,
+    save_checkpoint,
+)
+from invertible_rescaling.comparison.edsr import EDSR
+from invertible_rescaling.comparison.srcnn import SRCNN
+from invertible_rescaling.comparison.srresnet import SRResNet
+from invertible_rescaling.comparison.super_resolver import SuperResolver, build
+from invertible_rescaling.errors import CheckpointError, ConfigError, DtypeError, ShapeError
+from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.testing import randomize
+
+SMALL = {
+    "srcnn_x4": {"width": 4},
+    "srresnet_x4": {"width": 4, "blocks": 2},
+    "srgan_x4": {"width": 4, "blocks": 1},
+    "edsr_x4": {"width": 4, "blocks": 2},
+    "esrgan_x4": {"width": 4, "blocks": 1, "growth": 2},
+}
+
+
+def small(name: str, seed: int = 0, **options: int) -> SuperResolver:
+    torch.manual_seed(seed)
+    return randomize(create_model(name, **(SMALL[name] | options)), 0.5, seed).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "printed", "digits"),
+    [
+        ("srcnn_x4", 20.1e3, 100),
+        ("srresnet_x4", 1.52e6, 1e4),
+        ("srgan_x4", 1.52e6, 1e4),
+        ("edsr_x4", 1.52e6, 1e4),
+        ("esrgan_x4", 16.7e6, 1e5),
+    ],
+)
+def test_parameters_are_as_many_as_printed(name: str, printed: float, digits: float) -> None:
+    with torch.device("meta"):
+        model = create_model(name)
+    assert round(sum(p.numel() for p in model.parameters()) / digits) == round(printed / digits)
+
+
+@given(
+    name=st.sampled_from(sorted(SMALL)),
+    scale=st.sampled_from([2, 4, 8]),
+    channels=st.integers(1, 4),
+    batch=st.integers(1, 2),
+    size=st.tuples(st.integers(1, 21), st.integers(1, 21)),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_images_of_any_size_come_back_at_their_size(name, scale, channels, batch, size, dtype) -> None:
+    architecture = type(small(name))
+    model = architecture(scale, channels, **SMALL[name]).to(dtype).eval()
+    hr = uniform(batch, channels, *size, dtype=dtype)
+    before = hr.clone()
+    lr = model.downscale(hr)
+    assert lr.shape == (batch, channels, *(-(-side // scale) for side in size))
+    assert torch.equal(quantize(lr), lr)
+    sr = model.upscale(lr, size)
+    assert sr.shape == hr.shape
+    assert sr.dtype == dtype
+    assert 0 <= sr.min() <= sr.max() <= 1
+    assert torch.equal(hr, before)
+    assert model(lr).shape[-2:] == tuple(scale * side for side in lr.shape[-2:])
+
+
+def test_lr_is_bicubic_at_8_bits() -> None:
+    hr = uniform(1, 3, 24, 32)
+    assert torch.equal(small("edsr_x4").downscale(hr), quantize(bicubic_resize(hr, (6, 8))))
+
+
+def test_untrained_esrgan_enlarges_what_its_first_convolution_sees() -> None:
+    """Its blocks start as near identities: the trunk's last convolution alone changes the features."""
+    model = create_model("esrgan_x4", **SMALL["esrgan_x4"])
+    features = uniform(1, 4, 5, 5)
+    torch.testing.assert_close(model.body[0](features), 1.2 * features)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_checkpoints_bring_them_back(name: str, tmp_path) -> None:
+    model, lr = small(name), uniform(1, 3, 5, 6)
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(model, path)
+    twin = load_checkpoint(path, kind=SuperResolver)
+    assert type(twin) is type(model)
+    assert twin.config == model.config
+    filled = create_model(name, weights=path, **SMALL[name])
+    for other in (twin, filled):
+        assert torch.equal(other.eval().upscale(lr), model.upscale(lr))
+    with pytest.raises(CheckpointError, match="not InvertibleRescaler"):
+        load_checkpoint(path)
+
+
+def test_checkpoints_of_other_models_are_refused(tmp_path) -> None:
+    edsr, iirn = tmp_path / "edsr.safetensors", tmp_path / "iirn.safetensors"
+    save_checkpoint(small("edsr_x4"), edsr)
+    save_checkpoint(iirn_x2(blocks=1), iirn)
+    with pytest.raises(CheckpointError, match="architecture: file 'edsr', model 'srresnet'"):
+        create_model("srresnet_x4", weights=edsr, **SMALL["srresnet_x4"])
+    with pytest.raises(CheckpointError, match="another model's"):
+        create_model("iirn_x4", weights=edsr)
+    with pytest.raises(CheckpointError, match="another model's"):
+        create_model("srcnn_x4", weights=iirn)
+    with pytest.raises(CheckpointError, match="not SRCNN"):
+        load_checkpoint(edsr, kind=SRCNN)
+    assert isinstance(load_checkpoint(iirn, kind=nn.Module), InvertibleRescaler)
+    assert isinstance(load_checkpoint(edsr, kind=nn.Module), EDSR)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: SRCNN(3), "power of two"),
+        (lambda: SRCNN(4, 0), "channels to be a positive integer, got 0"),
+        (lambda: SRResNet(blocks=True), "blocks to be a positive integer"),
+        (lambda: create_model("edsr_x4", depth=3), "edsr_x4 does not take"),
+        (lambda: create_model("edsr_x4", scale=2), "scale of a named model is fixed"),
+        (lambda: build({"architecture": "nothing"}), "no architecture is named 'nothing'; known: edsr"),
+        (lambda: build({"architecture": "srcnn", "depth": 3}), "does not take"),
+        (lambda: build({}), "no architecture is named None"),
+    ],
+)
+def test_what_cannot_be_made_is_said(call, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        call()
+
+
+def test_wrong_images_are_refused() -> None:
+    model = small("srcnn_x4")
+    with pytest.raises(ShapeError, match="cannot come from"):
+        model.upscale(uniform(1, 3, 4, 4), (17, 16))
+    with pytest.raises(ShapeError, match="3 channels"):
+        model.downscale(uniform(1, 1, 8, 8))
+    with pytest.raises(DtypeError):
+        model.upscale(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("subnet", [RRDB, DenseBlock])
+def test_their_blocks_work_in_couplings(subnet: type[nn.Module]) -> None:
+    coupling = randomize(AffineCoupling(12, 3, subnet).double(), 0.5)
+    x = uniform(2, 12, 6, 5, dtype=torch.float64)
+    torch.testing.assert_close(coupling.inverse(coupling(x)), x, atol=ROUND_TRIP[torch.float64], rtol=0)
+    assert not torch.allclose(coupling(x), x)
