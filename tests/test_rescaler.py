@@ -468,3 +468,20 @@ def test_a_model_without_couplings_takes_either_dtype() -> None:
     model = InvertibleRescaler(4, blocks=0)
     for dtype in DTYPES:
         assert model.downscale(uniform(1, 3, 5, 5, dtype=dtype)).dtype == dtype
+
+
+def test_a_flow_that_only_goes_forward_still_shrinks() -> None:
+    """As one in a wrapper does that has no ``inverse``."""
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self, flow: torch.nn.Module) -> None:
+            super().__init__()
+            self.module = flow
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.module(x)
+
+    model, hr = InvertibleRescaler(2, blocks=1), torch.rand(1, 3, 8, 8)
+    expected = model.downscale(hr)
+    model.flow = Wrapped(model.flow)
+    assert torch.equal(model.downscale(hr), expected)
