@@ -29,10 +29,8 @@ def overridden(cls: type, known: type, methods: Sequence[str]) -> str | None:
 
 
 def has_patches(module: nn.Module) -> bool:
-    """Whether an instance has its own in place of any method of its class, a compiled call included."""
+    """Whether an instance has its own in place of any method of its class."""
     kind = type(module)
-    if module._compiled_call_impl is not None:
-        return True
     return any(callable(getattr(kind, name, None)) for name in vars(module))
 
 

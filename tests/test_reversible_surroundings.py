@@ -15,6 +15,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.undoing import steps_of
 from tests.gradients import (
     BOTH,
     GRADIENT,
@@ -293,3 +294,12 @@ def test_threads_add_up_what_they_find() -> None:
     in_threads(lambda i: reversible_forward(flow, xs[i]).square().sum().backward(), 4)
     for name, p in flow.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-8, atol=1e-10)
+
+
+def test_a_coupling_with_a_compiled_call_is_still_recomputed() -> None:
+    """Compiling what calls a coupling changes none of its methods, and is no reason to store activations."""
+    flow = InvertibleSequential(randomize(AffineCoupling(4, 1, CRDB), 0.5))
+    flow.layers[0].compile(backend="eager")
+    assert not steps_of(flow)[0].altered
+    flow.layers[0].forward = flow.layers[0].forward
+    assert steps_of(flow)[0].altered

@@ -46,7 +46,8 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
 def is_pristine(module: nn.Module) -> bool:
     """Whether calling a module calls its class's own methods, unheard, with ordinary parameters."""
     parameters = (tensor for tensor in module._parameters.values() if tensor is not None)
-    return not has_patches(module) and not has_hooks(module) and all(map(is_ordinary, parameters))
+    changed = module._compiled_call_impl is not None or has_patches(module) or has_hooks(module)
+    return not changed and all(map(is_ordinary, parameters))
 
 
 def _is_as_made(conv: nn.Module) -> bool:
