@@ -10,8 +10,9 @@ from torch.nn.functional import pad
 
 from invertible_rescaling import registry
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
+from invertible_rescaling.calls import check_image, check_tiles, original_size
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
-from invertible_rescaling.errors import DtypeError, ShapeError, ValueRangeError
+from invertible_rescaling.errors import DtypeError, ShapeError
 from invertible_rescaling.functional import check_bits, laid_out_like, quantize, space_like
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
@@ -20,7 +21,6 @@ from invertible_rescaling.specs import (
     blocks_per_stage,
     check_count,
     check_scale,
-    check_tiles,
     named,
     resolve_latent,
     resolve_subnet,
@@ -34,8 +34,6 @@ for _name, _subnet in {"dense": DenseBlock, "crdb": CRDB, "rrdb": RRDB}.items():
     registry.register_subnet(_name, _subnet)
 for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "zero": ZeroLatent}.items():
     registry.register_latent(_name, _latent)
-
-_RANGE_TOLERANCE = 1e-3
 
 # What both directions of a rescaler and of its flow come to, which exact tiles do without.
 _OWN_STEPS = (*CALLS, "_shrink", "_enlarge", "_run", "_split", "_join")
@@ -226,7 +224,8 @@ class InvertibleRescaler(nn.Module):
             >>> model.downscale(torch.rand(1, 3, 300, 200), tile=128).shape
             torch.Size([1, 3, 75, 50])
         """
-        self._check_image(hr, "downscale")
+        check_image(hr, self.channels, "InvertibleRescaler.downscale")
+        self._check_dtype(hr)
         check_bits(bits)
         check_tiles(tile, overlap, self.scale)
         if tile is None:
@@ -279,8 +278,9 @@ class InvertibleRescaler(nn.Module):
             >>> model.upscale(model.downscale(hr), size=hr.shape[-2:]).shape
             torch.Size([1, 3, 3, 5])
         """
-        self._check_image(lr, "upscale")
-        height, width = self._original_size(lr, size)
+        check_image(lr, self.channels, "InvertibleRescaler.upscale")
+        self._check_dtype(lr)
+        height, width = original_size(lr, size, self.scale)
         check_tiles(tile, overlap, self.scale)
         if tile is None:
             return laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
@@ -343,21 +343,6 @@ class InvertibleRescaler(nn.Module):
         with scratch():
             return direction(state)
 
-    def _original_size(self, lr: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
-        small = tuple(lr.shape[-2:])
-        if size is None:
-            return small[0] * self.scale, small[1] * self.scale
-        pair = isinstance(size, tuple | list) and len(size) == 2
-        if not pair or not all(isinstance(side, int) and side >= 1 for side in size):
-            raise ShapeError(f"size must be two positive integers (H, W), got {size!r}")
-        expected = tuple(-(-side // self.scale) for side in size)
-        if small != expected:
-            raise ShapeError(
-                f"an LR image of {small[0]}x{small[1]} cannot come from size={tuple(size)}: scale "
-                f"{self.scale} would give {expected[0]}x{expected[1]}; pass the original (H, W)"
-            )
-        return size[0], size[1]
-
     def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return y[:, : self.channels], y[:, self.channels :]
 
@@ -383,20 +368,6 @@ class InvertibleRescaler(nn.Module):
             raise ShapeError(
                 f"the bijection needs height and width to be multiples of {self.scale}, got "
                 f"{tuple(hr.shape)}; downscale() takes any size"
-            )
-
-    def _check_image(self, image: Tensor, method: str) -> None:
-        who = f"InvertibleRescaler.{method}"
-        check_state(image, self.channels, who)
-        self._check_dtype(image)
-        if torch.compiler.is_compiling() or image.is_meta or image.numel() == 0:
-            return
-        low, high = image.amin(), image.amax()  # aminmax would copy an image that is not laid out row by row
-        # Written so that NaN fails it too.
-        if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
-            raise ValueRangeError(
-                f"{who} takes values in [0, 1], got [{low.item():.4g}, {high.item():.4g}]; "
-                "divide 8-bit values by 255, or clamp"
             )
 
     def _check_dtype(self, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a model is made of and called with: arguments checked, and as a file names them."""
+"""What a model is made of, as a user asks for it and as a file names it."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -111,20 +111,3 @@ def named(what: str, spec: dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(spec, str):
         raise ConfigError(f"the {what} has no registered name that a configuration could store: {spec}")
     return dict(spec)
-
-
-def check_tiles(tile: int | None, overlap: int | None, scale: int) -> None:
-    """Refuse tiles that cannot be.
-
-    Raises:
-        ConfigError: ``tile`` is no positive multiple of the scale, ``overlap`` no number of pixels, or given
-            without a tile.
-    """
-    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1 or tile % scale):
-        raise ConfigError(f"tile must be a positive multiple of the scale {scale}, got {tile!r}")
-    if overlap is None:
-        return
-    if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 0:
-        raise ConfigError(f"overlap must be 0 or more HR pixels, got {overlap!r}")
-    if tile is None:
-        raise ConfigError(f"overlap={overlap} is for work in tiles; pass tile= as well, or neither")

@@ -22,7 +22,7 @@ from invertible_rescaling.comparison.edsr import EDSR
 from invertible_rescaling.comparison.srcnn import SRCNN
 from invertible_rescaling.comparison.srresnet import SRResNet
 from invertible_rescaling.comparison.super_resolver import SuperResolver, build
-from invertible_rescaling.errors import CheckpointError, ConfigError, DtypeError, ShapeError
+from invertible_rescaling.errors import CheckpointError, ConfigError, DtypeError, ShapeError, ValueRangeError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.testing import randomize
 
@@ -127,8 +127,8 @@ def test_checkpoints_of_other_models_are_refused(tmp_path) -> None:
     ("call", "says"),
     [
         (lambda: SRCNN(3), "power of two"),
-        (lambda: SRCNN(4, 0), "channels to be a positive integer, got 0"),
-        (lambda: SRResNet(blocks=True), "blocks to be a positive integer"),
+        (lambda: SRCNN(4, 0), "channels must be an integer of at least 1, got 0"),
+        (lambda: SRResNet(blocks=True), "blocks must be an integer"),
         (lambda: create_model("edsr_x4", depth=3), "edsr_x4 does not take"),
         (lambda: create_model("edsr_x4", scale=2), "scale of a named model is fixed"),
         (lambda: build({"architecture": "nothing"}), "no architecture is named 'nothing'; known: edsr"),
@@ -147,6 +147,11 @@ def test_wrong_images_are_refused() -> None:
         model.upscale(uniform(1, 3, 4, 4), (17, 16))
     with pytest.raises(ShapeError, match="3 channels"):
         model.downscale(uniform(1, 1, 8, 8))
+    with pytest.raises(ShapeError, match="two positive integers"):
+        model.upscale(uniform(1, 3, 4, 4), (16,))
+    for call in (model.downscale, model.upscale):
+        with pytest.raises(ValueRangeError, match="divide 8-bit values by 255"):
+            call(255 * uniform(1, 3, 8, 8))
     with pytest.raises(DtypeError):
         model.upscale(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
 

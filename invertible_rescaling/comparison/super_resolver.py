@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from invertible_rescaling.base import check_state
-from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.calls import check_image, original_size
+from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, check_bits, quantize
+from invertible_rescaling.specs import check_count, check_scale
 
 __all__ = ["SuperResolver", "build"]
 
@@ -51,13 +52,9 @@ class SuperResolver(nn.Module, ABC):
 
     def __init__(self, scale: int, channels: int, **sizes: int) -> None:
         super().__init__()
-        who = type(self).__name__
-        if isinstance(scale, bool) or not isinstance(scale, int) or scale < 2 or scale & (scale - 1):
-            raise ConfigError(f"{who} takes a scale that is a power of two of at least 2, got {scale!r}")
-        for name, value in {"channels": channels, **sizes}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{who} needs {name} to be a positive integer, got {value!r}")
-        self.scale, self.channels = scale, channels
+        for name, value in sizes.items():
+            check_count(name, value, least=1)
+        self.scale, self.channels = check_scale(scale), check_count("channels", channels, least=1)
         self._sizes = sizes
 
     @property
@@ -82,9 +79,9 @@ class SuperResolver(nn.Module, ABC):
 
         Raises:
             ShapeError, DtypeError: on what is no batch of images.
-            ValueRangeError: ``bits`` is not from 1 to 16.
+            ValueRangeError: values outside of [0, 1], or ``bits`` not from 1 to 16.
         """
-        check_state(hr, self.channels, f"{type(self).__name__}.downscale")
+        check_image(hr, self.channels, f"{type(self).__name__}.downscale")
         check_bits(bits)
         height, width = hr.shape[-2:]
         margins = (0, -width % self.scale, 0, -height % self.scale)
@@ -99,15 +96,10 @@ class SuperResolver(nn.Module, ABC):
         Raises:
             ShapeError: ``size`` is not one that downscales to LR's, or LR is no batch of images.
             DtypeError: LR is neither float32 nor float64.
+            ValueRangeError: values outside of [0, 1].
         """
-        check_state(lr, self.channels, f"{type(self).__name__}.upscale")
-        small = tuple(lr.shape[-2:])
-        height, width = size or tuple(self.scale * side for side in small)
-        if (-(-height // self.scale), -(-width // self.scale)) != small:
-            raise ShapeError(
-                f"an LR image of {small[0]}x{small[1]} cannot come from size={tuple(size or ())} at scale "
-                f"{self.scale}; pass the original (H, W)"
-            )
+        check_image(lr, self.channels, f"{type(self).__name__}.upscale")
+        height, width = original_size(lr, size, self.scale)
         sr: Tensor = self(lr).clamp(0, 1)
         return sr[..., :height, :width]
 
