@@ -1,7 +1,8 @@
-"""Train an invertible rescaler on a folder of images, DIV2K or any other.
+"""Train an invertible rescaler, or a network to compare it with, on a folder of images, DIV2K or any other.
 
     python examples/train_div2k.py --demo
     python examples/train_div2k.py --data photographs --val some_others --model iirn_x4 --out runs/mine
+    python examples/train_div2k.py --data photographs --val some_others --model edsr_x4 --out runs/edsr
     accelerate launch --num_processes 4 examples/train_div2k.py --data DIV2K
     torchrun --nproc_per_node 4 examples/train_div2k.py --data DIV2K
 
@@ -23,22 +24,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
-from invertible_rescaling import InvertibleRescaler, RescalingError, create_model
+from invertible_rescaling import InvertibleRescaler, RescalingError
 from invertible_rescaling.data import ImagePair, PatchSampler
+from training.building import begun, build_model
 from training.demo import demo_options, finish_demo, steps_within
 from training.download import download_div2k
 from training.loop import Trainer
 from training.machine import device_for_images, settle
 from training.options import OptionError, Options, parse_options
 from training.sources import demo_images, training_images, validation_folder
-from training.state import load_newest_state
 from training.validation import ValidationImage, load_validation
 
 
@@ -96,7 +96,7 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str], s
         say(line)
     model = build_model(options, begun(options))
     train, val = load_data(options, model.scale, say)
-    if options.demo:
+    if options.demo and isinstance(model, InvertibleRescaler):
         options = replace(options, steps=steps_within(options, model, train))
     sampler = PatchSampler(
         train,
@@ -122,41 +122,9 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str], s
     else:
         then = "a demo starts anew each time" if options.demo else "the same command goes on from there"
         say(f"stopped after step {trainer.step} of {options.steps}; {then}")
-    if options.demo and accelerator.is_main_process:
-        finish_demo(trainer.averaged_model, val[0], options.out / "demo.png", say)
-
-
-def begun(options: Options) -> dict[str, Any] | None:
-    """The configuration of the model of a run that is to be gone on with; ``None`` where one begins."""
-    found = load_newest_state(options.out / "state", lambda line: None) if options.resume == "auto" else None
-    return None if found is None else found[2]["fixed"].get("config")
-
-
-def build_model(options: Options, config: dict[str, Any] | None = None) -> InvertibleRescaler:
-    """Make the model by name, with the overrides and weights of the command line, from the seed.
-
-    A run that has begun with weights, which have a structure of their own and may be gone since, tells by its
-    ``config`` what to make: all weights come from its state.
-    """
-    torch.manual_seed(options.seed)
-    try:
-        if config is None:
-            model = create_model(options.model, weights=chosen_weights(options), **options.overrides)
-        else:
-            model = InvertibleRescaler(**config)
-    except TypeError as error:  # a third party's factory that takes no such override
-        raise OptionError(f"--model {options.model} cannot be made: {error}") from error
-    if not isinstance(model, InvertibleRescaler):
-        raise OptionError(f"--model {options.model} is a {type(model).__name__}, not an InvertibleRescaler")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise OptionError(f"--model {options.model} has nothing to train; give it --blocks of at least 1")
-    return model.enable_reversible_backprop(options.reversible)
-
-
-def chosen_weights(options: Options) -> Path | str | None:
-    """What --weights stands for: a path where there is such a file, otherwise a name or an address."""
-    given = options.weights
-    return Path(given) if given is not None and os.path.isfile(given) else given
+    averaged = trainer.averaged_model
+    if options.demo and isinstance(averaged, InvertibleRescaler) and accelerator.is_main_process:
+        finish_demo(averaged, val[0], options.out / "demo.png", say)
 
 
 def load_data(

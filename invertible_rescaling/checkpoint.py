@@ -24,6 +24,7 @@ from invertible_rescaling.rescaler import InvertibleRescaler
 __all__ = [
     "load_checkpoint",
     "load_weights",
+    "model_of",
     "read_metadata",
     "save_checkpoint",
     "verify_checkpoint",
@@ -123,9 +124,8 @@ def load_checkpoint(
             its configuration.
     """
     tensors, facts = _read(path)
-    config = facts["config"]
     try:
-        model = build(config) if "architecture" in config else InvertibleRescaler(**config)
+        model = model_of(facts["config"])
     except (RescalingError, TypeError) as error:
         raise CheckpointError(
             f"{path} describes a model that cannot be built here ({error}); import the package that "
@@ -140,6 +140,21 @@ def load_checkpoint(
         model.double()
     fill(model, tensors, path, strict)
     return model
+
+
+def model_of(config: dict[str, Any]) -> Storable:
+    """Make the untrained model whose ``config`` that is, as checkpoints carry it.
+
+    Raises:
+        RescalingError, TypeError: it describes none that can be made here.
+
+    Example:
+        >>> from invertible_rescaling import iirn_x4, srcnn_x4
+        >>> from invertible_rescaling.checkpoint import model_of
+        >>> type(model_of(iirn_x4().config)).__name__, type(model_of(srcnn_x4().config)).__name__
+        ('InvertibleRescaler', 'SRCNN')
+    """
+    return build(config) if "architecture" in config else InvertibleRescaler(**config)
 
 
 def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> None:

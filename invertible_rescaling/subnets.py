@@ -126,6 +126,11 @@ class CRDB(nn.Module):
         in_channels, out_channels: channels in and out.
         growth: filters of each hidden convolution.
         reduction: of the attention's MLP.
+        dilation: of the second convolution; the third has its square. 1 takes dilation away.
+        attention: whether there is channel attention; without it nothing is pooled globally.
+
+    Raises:
+        ConfigError: a number that is no positive integer, or ``attention`` that is neither true nor false.
 
     Example:
         >>> import torch
@@ -134,16 +139,33 @@ class CRDB(nn.Module):
         torch.Size([1, 3, 6, 6])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, growth: int = 32, reduction: int = 16) -> None:
+    attention: ChannelAttention | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        growth: int = 32,
+        reduction: int = 16,
+        dilation: int = 2,
+        attention: bool = True,
+    ) -> None:
         super().__init__()
-        _check_positive("CRDB", in_channels=in_channels, out_channels=out_channels, growth=growth)
-        self.features = _DenselyConnected(in_channels, growth, dilations=(1, 2, 4))
-        self.attention = ChannelAttention(self.features.out_channels, reduction)
-        self.last = _zero_conv(self.features.out_channels, out_channels)
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "growth": growth}
+        _check_positive("CRDB", **sizes, dilation=dilation)
+        if not isinstance(attention, bool):
+            raise ConfigError(f"CRDB needs attention to be True or False, got {attention!r}")
+        self.features = _DenselyConnected(in_channels, growth, dilations=(1, dilation, dilation**2))
+        channels = self.features.out_channels
+        self.register_module("attention", ChannelAttention(channels, reduction) if attention else None)
+        self.last = _zero_conv(channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         fast = _run_fast(x, self.features, self.attention, self.last)
-        out: Tensor = self.last(self.attention(self.features(x))) if fast is None else fast
+        if fast is not None:
+            return fast
+        features = self.features(x)
+        out: Tensor = self.last(features if self.attention is None else self.attention(features))
         return out
 
 

@@ -43,6 +43,7 @@ class SmallConv(nn.Module):
 
 SUBNETS: dict[str, Callable[[int, int], nn.Module]] = {
     "crdb": partial(CRDB, growth=8),
+    "crdb without": partial(CRDB, growth=8, dilation=1, attention=False),
     "dense": partial(DenseBlock, growth=8),
     "rrdb": partial(RRDB, growth=4),
     "own": SmallConv,

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from invertible_rescaling import CRDB, RRDB, ChannelAttention, DenseBlock
+from invertible_rescaling import CRDB, RRDB, ChannelAttention, DenseBlock, InvertibleRescaler
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.reach import reach_of
 from invertible_rescaling.testing import randomize
 from tests.strategies import largest_difference, seeds, uniform
 
@@ -81,11 +82,29 @@ def test_crdb_is_iirns() -> None:
     assert [conv.dilation for conv in block.features.convs] == [(1, 1), (2, 2), (4, 4)]
 
 
-@pytest.mark.parametrize(("subnet", "reach"), [(CRDB, 1 + 2 + 4 + 1), (DenseBlock, 5)])
+def test_crdb_without_its_parts() -> None:
+    plain = CRDB(9, 3, dilation=1, attention=False)
+    assert [conv.dilation for conv in plain.features.convs] == [(1, 1)] * 3
+    assert not any(isinstance(module, ChannelAttention) for module in plain.modules())
+    assert reach_of(plain) == 4
+    whole = CRDB(9, 3)
+    assert _parameters(whole) - _parameters(plain) == _parameters(whole.attention)
+    config = InvertibleRescaler(2, subnet={"name": "crdb", "dilation": 3, "attention": False}).config
+    assert config["subnet"] == {"name": "crdb", "dilation": 3, "attention": False}
+    assert InvertibleRescaler(**config).config == config
+
+
+@pytest.mark.parametrize("bad", [{"dilation": 0}, {"dilation": 1.5}, {"attention": 1}, {"attention": None}])
+def test_crdb_refuses_other_options(bad) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        CRDB(9, 3, **bad)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "reach"), [(partial(CRDB, attention=False), 1 + 2 + 4 + 1), (DenseBlock, 5)]
+)
 def test_the_receptive_field_is_that_of_the_paper(subnet, reach: int) -> None:
-    network = randomize(subnet(2, 1).double(), gain=1.0)
-    if subnet is CRDB:
-        network.attention = nn.Identity()  # it looks at the whole image
+    network = randomize(subnet(2, 1).double(), gain=1.0)  # attention would look at the whole image
     x = uniform(1, 2, 25, 25, dtype=torch.float64).requires_grad_()
     network(x)[0, 0, 12, 12].backward()
     rows = x.grad.abs().amax(dim=(0, 1, 3)).nonzero().flatten()

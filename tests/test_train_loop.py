@@ -22,6 +22,7 @@ from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
 from invertible_rescaling.testing import randomize
 from tests.pictures import pictures
+from training.building import build_model, chosen_weights
 from training.loop import Trainer
 from training.options import Options
 from training.recipe import Average, TrainStep, learning_rate
@@ -317,7 +318,7 @@ def test_the_model_is_built_for_reversible_backpropagation(monkeypatch):
         InvertibleRescaler, "enable_reversible_backprop", lambda model, on: built.append(on) or model
     )
     for options in (Options(model="iirn_x2"), Options(model="iirn_x2", reversible=True)):
-        train_div2k.build_model(options)
+        build_model(options)
     assert built == [False, True]
 
 
@@ -370,7 +371,8 @@ def break_steps(monkeypatch, broken):
     calls = iter(range(10_000))
 
     def forward(self, hr, lr):
-        return plain(self, hr, lr) * (math.nan if next(calls) in broken else 1.0)
+        terms, sr = plain(self, hr, lr)
+        return terms * (math.nan if next(calls) in broken else 1.0), sr
 
     monkeypatch.setattr(TrainStep, "forward", forward)
 
@@ -461,12 +463,12 @@ def test_training_goes_on_from_given_weights(train, tmp_path):
 def test_weights_are_told_by_name_path_or_address_and_remembered(train, tmp_path, monkeypatch):
     save = tmp_path / "V1"
     monkeypatch.chdir(tmp_path)
-    assert train_div2k.chosen_weights(Options(weights="DEFAULT")) == "DEFAULT"
-    assert train_div2k.chosen_weights(Options(weights="https://a/b.safetensors")) == "https://a/b.safetensors"
-    assert train_div2k.chosen_weights(Options()) is None
+    assert chosen_weights(Options(weights="DEFAULT")) == "DEFAULT"
+    assert chosen_weights(Options(weights="https://a/b.safetensors")) == "https://a/b.safetensors"
+    assert chosen_weights(Options()) is None
     assert train(out="first", steps=1) == 0
     shutil.copy(tmp_path / "first" / "last.safetensors", save)
-    assert str(train_div2k.chosen_weights(Options(weights="V1"))) == "V1"  # a file of that name comes first
+    assert str(chosen_weights(Options(weights="V1"))) == "V1"  # a file of that name comes first
     assert train("--weights", "V1", "--stop-after", "2", out="second") == 0
     save.unlink()
     assert train(out="second") == 0
@@ -489,7 +491,7 @@ def test_a_run_begun_with_weights_goes_on_without_them(train, tmp_path, later):
 def test_what_a_run_has_begun_with_tells_its_structure():
     """Shipped weights may be of another depth than their model's name stands for."""
     options = Options(model="iirn_x2", weights="V9")
-    assert train_div2k.build_model(options, iirn_x2(blocks=1).config).blocks == (1,)
+    assert build_model(options, iirn_x2(blocks=1).config).blocks == (1,)
 
 
 def test_images_to_validate_on_are_not_trained_on(train, data, capsys):
@@ -523,7 +525,7 @@ def test_the_time_limit_counts_what_importing_takes():
 
 def test_shipped_weights_are_trained_on_by_name():
     options = Options(model="iirn_x4", weights="DEFAULT")
-    assert train_div2k.build_model(options).blocks == (4, 4)
+    assert build_model(options).blocks == (4, 4)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])

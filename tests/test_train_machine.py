@@ -9,7 +9,7 @@ from invertible_rescaling import RescalingLoss, iirn_x2, iirn_x4
 from invertible_rescaling.data import ImagePair
 from invertible_rescaling.testing import randomize
 from training import machine
-from training.machine import compile_couplings, compiler_problem, device_for_images, settle
+from training.machine import compile_model, compiler_problem, device_for_images, settle
 from training.options import OptionError, Options
 from training.prefetch import Prefetched
 
@@ -105,7 +105,7 @@ def test_compiled_couplings_give_the_same_gradients_and_share_what_is_compiled(m
         return [parameter.grad.clone() for parameter in model.parameters()]
 
     wanted = gradients()
-    compile_couplings(model)
+    compile_model(model)
     for mine, theirs in zip(gradients(), wanted, strict=True):
         assert torch.linalg.norm(mine - theirs) <= (5e-2 if autocast else 1e-4) * torch.linalg.norm(theirs)
     assert 0 < len(compiled) < 6  # three couplings, both directions
@@ -125,7 +125,7 @@ def test_each_stage_is_compiled_for_its_own_size(monkeypatch):
     plain = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **how: plain(function, backend=backend, **how))
     torch._dynamo.reset()
-    model = compile_couplings(iirn_x4(blocks=1))
+    model = compile_model(iirn_x4(blocks=1))
     RescalingLoss(1, 4, 0)(model, torch.rand(2, 3, 32, 32)).total.backward()
     assert len(symbolic) >= 4  # two stages, both directions
     assert not any(symbolic)

@@ -138,6 +138,30 @@ def test_two_processes_average_the_gradients_of_both_batches(options, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_train_against_one_adversary_and_resume(tmp_path):
+    fake = tmp_path / "site" / "torchvision"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "models.py").write_text(
+        "import torch\nfrom types import SimpleNamespace\nVGG19_Weights = SimpleNamespace(DEFAULT=None)\n"
+        "def vgg19(weights):\n    torch.manual_seed(3)\n"
+        "    return SimpleNamespace(features=torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))\n"
+    )
+    data = pictures(tmp_path / "data", 2)
+    recipe = ["--model", "srgan_x4", "--blocks", "1", "--gan", "srgan", "--patch", "32", "--batch-size", "2"]
+    run_options = [str(SCRIPT), "--data", str(data), *recipe, *RHYTHM, "--steps", "4"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    paths = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for out, more in ((whole, []), (cut, ["--stop-after", "2"]), (cut, [])):
+        done = run(["env", f"PYTHONPATH={paths}", *torchrun, *run_options, *more, "--out", str(out)])
+        assert done.returncode == 0, done.stderr
+    assert losses(whole) == losses(cut)
+    assert losses(whole)[4].keys() >= {"adversarial", "discriminator"}
+    assert (whole / "last.safetensors").read_bytes() == (cut / "last.safetensors").read_bytes()
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_and_leaves(options, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, *options, "--steps", "100000", "--out", str(out), "--save-every", "100000"]

@@ -72,7 +72,7 @@ class _NaiveSubnet(nn.Module):
         super().__init__()
         hidden = network.features.convs  # type: ignore[union-attr]
         self.convs = nn.ModuleList(_copy(conv) for conv in hidden)  # type: ignore[union-attr]
-        self.mlp = network.attention.mlp if isinstance(network, CRDB) else None
+        self.mlp = network.attention.mlp if isinstance(network, CRDB) and network.attention else None
         self.last = _copy(network.last)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,14 +12,18 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from invertible_rescaling import InvertibleRescaler, RescalingLoss, save_checkpoint
+from invertible_rescaling import save_checkpoint
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
-from training.machine import compile_couplings
+from invertible_rescaling.images import from_uint8
+from training.adversary import Adversary
+from training.machine import compile_model
+from training.moments import moments_of, restore_moments
+from training.objectives import Model, objective_for
 from training.options import OptionError, Options
 from training.pace import Pace
 from training.prefetch import Prefetched
-from training.recipe import TERMS, Average, TrainStep, learning_rate
+from training.recipe import Average, TrainStep, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import METRICS, ValidationImage, measure, with_bicubic, with_model
 
@@ -44,7 +48,7 @@ class Trainer:
         self,
         options: Options,
         accelerator: Accelerator,
-        model: InvertibleRescaler,
+        model: Model,
         sampler: PatchSampler,
         val: Sequence[ValidationImage],
         say: Callable[[str], None],
@@ -59,12 +63,13 @@ class Trainer:
         self.model = model
         self.ema = Average(model, options.ema)
         if options.compile == "on":
-            compile_couplings(model)
+            compile_model(model)
         on_gpu = device.type == "cuda"
         adam = torch.optim.Adam(model.parameters(), lr=options.lr, fused=on_gpu, foreach=not on_gpu)
-        self.step_module, self.optimizer = accelerator.prepare(
-            TrainStep(model, RescalingLoss(*options.loss_weights)), adam
-        )
+        self.adversary = Adversary(options, accelerator, model.channels) if options.gan else None
+        objective = objective_for(model, options.loss_weights, self.adversary)
+        self.terms = objective.terms + (() if self.adversary is None else ("discriminator",))
+        self.step_module, self.optimizer = accelerator.prepare(TrainStep(model, objective), adam)
         images = [image.hr for image in sampler.images]
         far = device.type != "cpu" and images[0].device.type == "cpu"
         self._batches = Prefetched(sampler.batch_at, pin=on_gpu) if far else sampler
@@ -134,15 +139,16 @@ class Trainer:
     def _train_one(self) -> tuple[Tensor, Tensor]:
         options, accelerator = self.options, self.accelerator
         rank = accelerator.process_index
+        rate = learning_rate(options, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(options, self.step)
+            group["lr"] = rate
         # Noise of a Gaussian latent, like the batch, depends on the step and not on how it was reached.
         torch.manual_seed(options.seed * 1_000_003 + self.step * 1009 + rank)
         hr, lr = self._batches.batch_at(self.step, rank)
         hr = hr.to(accelerator.device, non_blocking=True)
         lr = None if lr is None else lr.to(accelerator.device, non_blocking=True)
         self.optimizer.zero_grad()
-        terms = self.step_module(hr, lr)
+        terms, sr = self.step_module(hr, lr)
         accelerator.backward(terms[0])
         norm = accelerator.clip_grad_norm_(self.step_module.parameters(), options.clip)
         # The norm is that of the gradients averaged over all processes, so that all decide alike.
@@ -152,6 +158,9 @@ class Trainer:
         if finite:
             self.ema.update(self.model)
         terms = terms.detach()
+        if self.adversary is not None:
+            loss = self.adversary.train(from_uint8(hr), sr, rate) if finite else terms.new_tensor(math.nan)
+            terms = torch.cat((terms, loss.reshape(1)))
         self._count_skipped(finite, terms)
         self.step += 1
         return terms, norm
@@ -203,7 +212,7 @@ class Trainer:
     # ------------------------------------------------------------- validating
 
     @property
-    def averaged_model(self) -> InvertibleRescaler:
+    def averaged_model(self) -> Model:
         """The model with averaged weights: what is validated and shipped."""
         return self.ema.module
 
@@ -277,7 +286,7 @@ class Trainer:
     # ----------------------------------------------------------- bookkeeping
 
     def _record(self, terms: Tensor, norm: Tensor, bar: Any) -> None:
-        values = dict(zip(TERMS, terms.tolist(), strict=True))
+        values = dict(zip(self.terms, terms.tolist(), strict=True))
         rate = learning_rate(self.options, self.step - 1)
         self._append({"step": self.step, "loss": values, "lr": rate, "gradient_norm": float(norm)})
         bar.set_postfix(loss=f"{values['total']:.4f}", lr=f"{rate:.1e}")
@@ -314,8 +323,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
             tensors |= {f"ema.{name}": t for name, t in self.ema.state_dict().items()}
-            for index, moments in self.optimizer.state_dict()["state"].items():
-                tensors |= {f"adam.{index}.{name}": t for name, t in moments.items()}
+            tensors |= {f"adam.{name}": t for name, t in moments_of(self.optimizer).items()}
+            if self.adversary is not None:
+                tensors |= {f"adversary.{name}": t for name, t in self.adversary.state().items()}
             scaler = self.accelerator.scaler
             facts = {
                 "fixed": self._fixed,
@@ -382,7 +392,9 @@ class Trainer:
             )
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load_state_dict(_part(tensors, "ema."))
-        self._restore_adam(_part(tensors, "adam."))
+        restore_moments(self.optimizer, _part(tensors, "adam."))
+        if self.adversary is not None:
+            self.adversary.restore(_part(tensors, "adversary."))
         if self.accelerator.scaler is not None and facts["scaler"]:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = self._saved_at = step
@@ -407,20 +419,6 @@ class Trainer:
                 f"the processes found states of different steps {sorted(set(steps))} in "
                 f"{str(self.options.out)!r}; --out must be on a disk that all machines share"
             )
-
-    def _restore_adam(self, tensors: dict[str, Tensor]) -> None:
-        """Put the moments back in the memory layout of their parameters, as Adam itself made them."""
-        saved = self.optimizer.state_dict()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            index, moment = name.split(".", 1)
-            like = parameters[int(index)]
-            same = tensor.shape == like.shape
-            state.setdefault(int(index), {})[moment] = (
-                torch.empty_like(like).copy_(tensor) if same else tensor
-            )
-        self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

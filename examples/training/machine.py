@@ -7,6 +7,7 @@ import torch
 
 from invertible_rescaling import InvertibleRescaler
 from invertible_rescaling.data import ImagePair
+from training.objectives import Model
 from training.options import OptionError, Options
 
 SHARE = 0.3  # of the free GPU memory that images may take unasked: DIV2K's 800 take 6.6 GB
@@ -56,17 +57,21 @@ def _add_one(x: torch.Tensor) -> torch.Tensor:
     return x + 1
 
 
-def compile_couplings(model: InvertibleRescaler) -> InvertibleRescaler:
-    """Compile both directions of each coupling, in place; return the model.
+def compile_model(model: Model) -> Model:
+    """Compile both directions of each coupling, or the whole of a super-resolver, in place; return the model.
 
     Couplings of one stage share what is compiled, so that it takes as long for two as for eight; the step
     compiled as a whole would take several times as long, which a slice of ten minutes cannot spare. Each size
     is compiled for itself: a run has few, and code for any size is slower and takes longer to compile.
     """
-    for layer in model.flow.layers:
-        if any(True for _ in layer.parameters()):
-            for direction in ("forward", "inverse"):
-                setattr(layer, direction, torch.compile(getattr(layer, direction), dynamic=False))
+    couplings = [
+        (layer, direction)
+        for layer in (model.flow.layers if isinstance(model, InvertibleRescaler) else ())
+        if any(True for _ in layer.parameters())
+        for direction in ("forward", "inverse")
+    ]
+    for module, method in couplings or [(model, "forward")]:
+        setattr(module, method, torch.compile(getattr(module, method), dynamic=False))
     return model
 
 

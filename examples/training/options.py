@@ -15,6 +15,7 @@ Schedule = Literal["cosine", "steps"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off"]
 ImagesOn = Literal["auto", "cpu", "device"]
+Gan = Literal["srgan", "esrgan"]
 
 # What may differ between the slices of one run; all else must be as it was, or the run would be another.
 _FREE = frozenset(
@@ -56,6 +57,7 @@ class Options:
     clip: float = 1.0
     ema: float = 0.999
     loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
+    gan: Gan | None = None
     precision: Precision = "auto"
     compile: Compile = "auto"
     seed: int = 0
@@ -118,6 +120,11 @@ class Options:
                 "--loss-weights must be finite and at least 0, and not all 0, got "
                 f"{' '.join(f'{weight:g}' for weight in self.loss_weights)}"
             )
+        if self.gan is not None and (self.patch < 32 or self.precision == "fp16"):
+            raise OptionError(
+                "--gan needs a --patch of at least 32, for its discriminator, and another --precision than "
+                f"fp16, got {self.patch} and {self.precision}"
+            )
         _ = self.overrides
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
@@ -162,7 +169,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     d = Options()
     parser = argparse.ArgumentParser(
         prog="train_div2k.py",
-        description="Train an invertible rescaler on any folder of images; the same command resumes a run.",
+        description="Train a rescaler or a super-resolver on any folder of images; run again, it resumes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument_group("data").add_argument
@@ -192,7 +199,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         help="auto: on the GPU if they fit well",
     )
     add = parser.add_argument_group("model").add_argument
-    add("--model", default=d.model, help="any registered rescaler")
+    add("--model", default=d.model, help="any registered rescaler or super-resolver")
     add("--blocks", type=int, nargs="+", metavar="N", help="couplings per stage: one number or one for each")
     add(
         "--subnet",
@@ -215,6 +222,11 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add("--clip", type=float, default=d.clip, help="largest gradient norm")
     add("--ema", type=float, default=d.ema, metavar="DECAY", help="of the averaged weights; 0 for none")
     add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
+    add(
+        "--gan",
+        choices=get_args(Gan),
+        help="adversarial and perceptual loss of that paper, for super-resolvers; needs torchvision",
+    )
     add(
         "--precision",
         choices=get_args(Precision),

@@ -7,26 +7,26 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from invertible_rescaling import InvertibleRescaler, RescalingLoss
 from invertible_rescaling.images import from_uint8
+from training.objectives import Model, Objective
 from training.options import Options
-
-TERMS = ("total", "reconstruction", "guide", "latent")
 
 
 class TrainStep(nn.Module):
     """The loss as a module's forward, which is what DistributedDataParallel and autocast wrap."""
 
-    def __init__(self, model: InvertibleRescaler, loss: RescalingLoss) -> None:
+    def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss
+        self.objective = objective
 
-    def forward(self, hr: Tensor, lr: Tensor | None) -> Tensor:
-        """Return the terms of :data:`TERMS` for uint8 patches."""
+    def forward(self, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the objective's terms, and SR where it makes one, for uint8 patches."""
         patches = from_uint8(hr).contiguous(memory_format=torch.channels_last)
-        terms = self.loss(self.model, patches, None if lr is None else from_uint8(lr))
-        return torch.stack([getattr(terms, name) for name in TERMS])
+        found: tuple[Tensor, Tensor | None] = self.objective(
+            self.model, patches, None if lr is None else from_uint8(lr)
+        )
+        return found
 
 
 def learning_rate(options: Options, step: int) -> float:
@@ -50,13 +50,13 @@ class Average:
         decay: at last; 0 keeps the newest weights only.
     """
 
-    def __init__(self, model: InvertibleRescaler, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.module = copy.deepcopy(model)
         self.decay = decay
         self.count = 0
 
     @torch.no_grad()
-    def update(self, model: InvertibleRescaler) -> None:
+    def update(self, model: Model) -> None:
         """Take in the weights of a step."""
         mine: list[Tensor] = list(self.module.parameters())
         theirs: list[Tensor] = list(model.parameters())

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invertible_rescaling import InvertibleRescaler, psnr, ssim
+from invertible_rescaling import psnr, ssim
 from invertible_rescaling.errors import ImageError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
+from training.objectives import Model
 
 METRICS = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 
@@ -85,7 +86,7 @@ def _figures(got: Tensor, wanted: Tensor, border: int) -> dict[str, float]:
     return figures
 
 
-def with_model(model: InvertibleRescaler) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def with_model(model: Model) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """``rescale`` for :func:`measure`: the model's own two calls."""
 
     def rescale(hr: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,77 @@
+"""The model of a run: made by name or as the run's state says, and checked against the options."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invertible_rescaling import create_model
+from invertible_rescaling.checkpoint import model_of
+from invertible_rescaling.comparison.super_resolver import SuperResolver
+from training.objectives import Model
+from training.options import OptionError, Options
+from training.state import load_newest_state
+
+
+def begun(options: Options) -> dict[str, Any] | None:
+    """The configuration of the model of a run that is to be gone on with; ``None`` where one begins."""
+    found = load_newest_state(options.out / "state", lambda line: None) if options.resume == "auto" else None
+    return None if found is None else found[2]["fixed"].get("config")
+
+
+def build_model(options: Options, config: dict[str, Any] | None = None) -> Model:
+    """Make the model by name, with the overrides and weights of the command line, from the seed.
+
+    A run that has begun with weights, which have a structure of their own and may be gone since, tells by its
+    ``config`` what to make: all weights come from its state.
+
+    Raises:
+        OptionError: the model cannot be trained, or not by these options.
+    """
+    torch.manual_seed(options.seed)
+    try:
+        model: Any
+        if config is None:
+            model = create_model(options.model, weights=chosen_weights(options), **options.overrides)
+        else:
+            model = model_of(config)
+    except TypeError as error:  # a third party's factory that takes no such override
+        raise OptionError(f"--model {options.model} cannot be made: {error}") from error
+    if not isinstance(model, Model):
+        raise OptionError(
+            f"--model {options.model} is a {type(model).__name__}, neither an InvertibleRescaler nor a "
+            "SuperResolver"
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise OptionError(f"--model {options.model} has nothing to train; give it --blocks of at least 1")
+    if isinstance(model, SuperResolver):
+        check_super_resolver(options)
+        return model
+    if options.gan is not None:
+        raise OptionError(f"--gan trains super-resolvers such as esrgan_x4; {options.model} is a rescaler")
+    return model.enable_reversible_backprop(options.reversible)
+
+
+def check_super_resolver(options: Options) -> None:
+    """Refuse what a super-resolver, which learns the way up alone, has no use for.
+
+    Raises:
+        OptionError: naming the option.
+    """
+    if options.demo:
+        raise OptionError(f"--demo shows an invertible rescaler; {options.model} is a super-resolver")
+    plain, two_way = Options(), ("reversible", "loss_weights")
+    given = [name for name in two_way if getattr(options, name) != getattr(plain, name)]
+    if given:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise OptionError(
+            f"{flags}: for the two directions of a rescaler; {options.model} is a super-resolver, whose loss "
+            "is the distance of SR to HR (and --gan)"
+        )
+
+
+def chosen_weights(options: Options) -> Path | str | None:
+    """What --weights stands for: a path where there is such a file, otherwise a name or an address."""
+    given = options.weights
+    return Path(given) if given is not None and os.path.isfile(given) else given
