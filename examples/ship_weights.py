@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from complexity import count
-from evaluate import Report, Task, evaluate, finite, to_markdown, usable_device
+from complexity import Model, count
+from evaluate import evaluate, usable_device
+from evaluation.report import Report, finite, to_markdown
+from evaluation.task import Task
 from invertible_rescaling import (
-    InvertibleRescaler,
     RescalingError,
     create_model,
     load_checkpoint,
@@ -40,7 +42,6 @@ TOLERATED_DB = 0.01
 LARGEST_MB = 20.0
 HR_SIZE = (40, 40)  # what the papers count multiply-adds on
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-STRUCTURE = ("scale", "channels", "blocks", "subnet", "clamp")
 
 
 class ShippingError(RescalingError):
@@ -56,7 +57,7 @@ def ship(options: argparse.Namespace) -> Weights:
             f"{record} is there: weights once published stay as they are; take the next --version, or "
             "--replace it as long as nobody has it"
         )
-    model = load_checkpoint(options.checkpoint)
+    model: Model = load_checkpoint(options.checkpoint, kind=nn.Module)  # type: ignore[assignment]  # no other
     check_structure(model, options)
     facts = describe(options)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,18 +81,22 @@ def ship(options: argparse.Namespace) -> Weights:
     return weights
 
 
-def check_structure(model: InvertibleRescaler, options: argparse.Namespace) -> None:
+def check_structure(model: Model, options: argparse.Namespace) -> None:
     """Refuse another network than the one whose name the weights are to carry."""
     weights_of(options.model)  # names the close ones if there is none
     named = create_model(options.model).config
     theirs = model.config
+    if theirs.get("architecture") != named.get("architecture"):
+        kinds = [config.get("architecture", "a rescaler") for config in (theirs, named)]
+        raise ShippingError(f"{options.checkpoint} holds {kinds[0]}; {options.model} is {kinds[1]}")
     if theirs["scale"] != named["scale"]:
         raise ShippingError(
             f"{options.checkpoint} is of scale {theirs['scale']}, {options.model} of scale {named['scale']}"
         )
-    differing = [key for key in STRUCTURE if theirs[key] != named[key]]
+    keys = [key for key in named | theirs if key != "latent"]
+    differing = [key for key in keys if theirs.get(key) != named.get(key)]
     if differing and not options.accept_structure:
-        listed = ", ".join(f"{key}: file {theirs[key]!r}, model {named[key]!r}" for key in differing)
+        listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {named.get(key)!r}" for key in differing)
         raise ShippingError(
             f"{options.checkpoint} is not {options.model} as its factory makes it ({listed}); give that "
             f"network a factory of its own, or --accept-structure to let {options.model}(weights=...) be it"
@@ -123,7 +128,7 @@ def integer(text: str, where: str) -> int:
     return int(text)
 
 
-def store(model: InvertibleRescaler, folder: Path, metadata: dict[str, Any]) -> dict[str, Path]:
+def store(model: Model, folder: Path, metadata: dict[str, Any]) -> dict[str, Path]:
     """Write the candidates, by the name of their dtype."""
     files = {}
     for name, dtype in DTYPES.items():
@@ -143,12 +148,8 @@ def measure(files: Sequence[Path], scale: int, options: argparse.Namespace) -> R
     task = Task(
         folders=tuple(options.benchmarks),
         checkpoints=tuple(files),
-        models=(),
         scale=scale,
-        latent=None,
         device=options.device,
-        json=None,
-        limit=None,
     )
     # With TensorFloat32, a GPU's figures would not be those that a CPU gives again.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

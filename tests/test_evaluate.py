@@ -10,11 +10,16 @@ import torch
 from torch.nn.functional import interpolate
 
 import evaluate
+from draw_samples import CAPTION, MARGIN, SIDE
+from evaluation.paper import PAPER, shipped
+from evaluation.picture import cut, find_spot, overview
 from invertible_rescaling import (
     InvertibleRescaler,
     create_model,
     iirn_x4,
     irn_x4,
+    list_models,
+    load_checkpoint,
     psnr,
     register_model,
     save_checkpoint,
@@ -22,6 +27,7 @@ from invertible_rescaling import (
 )
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, read_image, write_image
+from invertible_rescaling.weights import IIRN_X4_Weights, weights_of
 
 KERNEL_HALF = "bicubic (MATLAB's kernel, a = -0.5)"
 KERNEL_SHARP = "bicubic (enlarged with a = -0.75)"
@@ -112,7 +118,7 @@ def test_a_checkpoint_is_measured_as_its_user_would_use_it(
     folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, report, _ = run_json(capsys, folder / "SetB", "--checkpoint", checkpoint)
-    model = evaluate.load_checkpoint(checkpoint).eval()
+    model = load_checkpoint(checkpoint).eval()
 
     def method(hr: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         lr = model.downscale(hr)
@@ -248,6 +254,168 @@ def test_a_perfect_figure_is_null_in_json(tmp_path: Path, capsys: pytest.Capture
     assert "| inf |" in " ".join(out.split())
 
 
+def test_shipped_weights_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, report, err = run_json(
+        capsys, folder / "SetB", "--model", "iirn_x4:DEFAULT", "iirn_x4:V9", "iirn_x4"
+    )
+    assert code == 2
+    assert "'V9'" in one_line_of(err)
+    trained, untrained = report["rows"][2:]
+    assert trained["name"] == "iirn_x4, DEFAULT (x4 crdb 4+4, wavelet latent)"
+    assert f"{IIRN_X4_Weights.DEFAULT.recipe['steps']:,} steps" in trained["budget"]
+    assert untrained["budget"] is None
+    model = iirn_x4(weights="DEFAULT").eval()
+
+    def method(hr: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lr = model.downscale(hr)
+        return lr, model.upscale(lr, size=(hr.shape[2], hr.shape[3]))
+
+    found = figures(report, trained["name"], "SetB")
+    assert found == pytest.approx(expected(folder / "SetB" / "0.png", method), abs=1e-3)
+
+
+def test_tiles_are_those_of_the_models_own_calls(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiles = {"tile": 16, "overlap": 4}
+    options = ("--checkpoint", checkpoint, "--model", "srcnn_x4", "--tile", "16", "--overlap", "4")
+    code, report, _ = run_json(capsys, folder / "SetB", *options)
+    assert code == 0
+    assert (report["tile"], report["overlap"]) == (16, 4)
+    assert (
+        "Rescalers work in tiles of 16 HR pixels, each on its own with 4 around it." in report["convention"]
+    )
+    model = load_checkpoint(checkpoint).eval()
+
+    def method(hr: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lr = model.downscale(hr, **tiles)
+        return lr, model.upscale(lr, size=(hr.shape[2], hr.shape[3]), **tiles)
+
+    name = "best (x4 crdb 1+1, wavelet latent)"
+    tiled = figures(report, name, "SetB")
+    assert tiled == pytest.approx(expected(folder / "SetB" / "0.png", method), abs=1e-3)
+    _, whole, _ = run_json(capsys, folder / "SetB", "--checkpoint", checkpoint)
+    assert tiled["psnr_rgb"] != figures(whole, name, "SetB")["psnr_rgb"]
+    assert report["convention"] != whole["convention"]
+
+
+# ---- the paper's table and its picture
+
+
+def paper_lines(out: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")
+    ]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> list[Path]:
+    """Checkpoints as the training program leaves them: of EDSR, and of a user's own variant of IIRN."""
+    files = []
+    for name, model in {
+        "edsr_x4": create_model("edsr_x4", width=4, blocks=1),
+        "iirn_x4": iirn_x4(blocks=1),
+    }.items():
+        told = {"step": 1234, "options": {"model": name, "batch_size": 4, "patch": 64}}
+        files.append(tmp_path / f"my_{name}.safetensors")
+        save_checkpoint(model, files[-1], metadata=told)
+    return files
+
+
+def test_the_papers_table_has_every_system_and_says_what_is_not_trained(
+    folder: Path, trained: list[Path], checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "SetB").rename(folder / "Set5")
+    code, out, err = run(capsys, folder, "--paper", "--checkpoint", *trained, checkpoint)
+    assert (code, err) == (0, "")
+    assert out.index("## Set5") < out.index("## SetA")
+    lines = paper_lines(out)
+    half = len(lines) // 2
+    head, _, *set5 = lines[:half]
+    assert head[:3] == ["system", "measured here", "trained for"]
+    by_system: dict[str, list[list[str]]] = {}
+    for line in set5:
+        by_system.setdefault(line[0], []).append(line)
+    assert list(by_system) == [
+        *("bicubic", "SRCNN", "SRResNet", "SRGAN", "ESRGAN", "EDSR", "IRN", "IIRN", ""),
+    ]
+    (edsr,) = by_system["EDSR"]
+    assert edsr[1] == "my_edsr_x4 (x4 edsr, on bicubic LR)"
+    assert edsr[2] == "1,234 steps of 4 64x64"
+    assert edsr[3] == "30.22/0.85"
+    assert math.isfinite(float(edsr[4].split("/")[0]))
+    iirn = by_system["IIRN"]
+    assert [line[1].split(" ")[0] for line in iirn] == ["iirn_x4,", "my_iirn_x4"]
+    assert {line[3] for line in iirn} == {"32.99/0.91"}
+    (irn,) = by_system["IRN"]
+    if not len(weights_of("irn_x4")):
+        assert irn[1:] == ["-", "not trained", "33.11/0.91", "-", "36.19/.9451", "-", "-"]
+    (own,) = by_system[""]  # a checkpoint that does not say what it is
+    assert own[1].startswith("best ")
+    assert own[3] == own[5] == ""
+    for line in lines[half + 2 :]:
+        assert line[3] == line[5] == ""  # nothing is printed of SetA
+
+
+def test_the_papers_table_takes_all_weights_that_ship() -> None:
+    names = [name for name in PAPER if len(weights_of(name))]
+    assert shipped() == [f"{name}:DEFAULT" for name in names]
+    assert "iirn_x4" in names
+    assert set(PAPER) == {name for name in list_models() if name in PAPER}
+
+
+def test_crops_of_one_image_by_every_row(
+    folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "crops.png"
+    options = ("--checkpoint", checkpoint, "--model", "iirn_x4", "--picture", target)
+    code, _, err = run(capsys, folder, *options)
+    assert (code, err) == (0, "")
+    four_wide = read_image(target)  # five panels: overview, original, bicubic and two models
+    assert four_wide.shape == (3, MARGIN + 2 * (SIDE + CAPTION + MARGIN), MARGIN + 4 * (SIDE + MARGIN))
+    assert run(capsys, folder, *options, "--crop", "4", "8", "12")[0] == 0
+    assert not torch.equal(read_image(target), four_wide)
+
+
+def test_the_crop_is_cut_where_it_is_said(folder: Path) -> None:
+    hr = torch.rand(1, 3, 30, 40)
+    assert torch.equal(cut(hr, find_spot(hr, (4, 8, 12))), hr[..., 4:16, 8:20])
+    assert find_spot(hr, None) == (0, 5, 30)
+    assert cut(torch.rand(1, 3, 300, 300), (0, 0, 300)).shape == (1, 3, SIDE, SIDE)
+    framed = overview(hr, (4, 8, 12))
+    assert torch.equal(framed[..., 4:16, 8:20], hr[..., 4:16, 8:20])
+    assert (framed[:, 0, 3, 8:20] == 1).all()
+    assert torch.equal(framed[..., 20:, 30:], hr[..., 20:, 30:])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--crop", "30", "0", "20"), "--crop 30 0 20 does not lie within an image of 40x32"),
+        (("--picture", "absent/crops.png"), "cannot write --picture"),
+        (("--picture", "crops.pictures"), "cannot write --picture"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_still_leaves_the_table(
+    options: tuple[str, ...], says: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    target = ("--picture", tmp_path / "crops.png")
+    given = [str(tmp_path / part) if "/" in part or part.endswith("s") else part for part in options]
+    code, out, err = run(capsys, folder, *target, *given)
+    assert code == 2
+    assert says in one_line_of(err)
+    assert KERNEL_HALF in out
+
+
+def test_a_picture_without_an_image(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    code, _, err = run(capsys, folder, "--picture", tmp_path / "crops.png")
+    assert code == 2
+    assert "there is no image to draw" in err
+    assert not (tmp_path / "crops.png").exists()
+
+
 # ---- bad input
 
 
@@ -374,12 +542,17 @@ def test_an_unwritable_json_target_still_prints_the_table(
         (("--scale", "1"), "at least 2"),
         (("--scale", "four"), "invalid integer value: 'four'"),
         (("--limit", "0"), "at least 1"),
+        (("--crop", "0", "-1", "8"), "--crop needs"),
+        (("--crop", "0", "0", "0"), "--crop needs"),
+        (("--paper", "--scale", "2"), "--paper is of scale 4"),
+        (("--overlap", "4"), "--overlap belongs to --tile"),
+        (("--tile", "0"), "at least 1"),
         (("--device", "abacus"), "cannot use 'abacus'"),
         (("--device", "cuda:99"), "cannot use 'cuda:99'"),
     ],
 )
 def test_a_mistake_on_the_command_line(
-    options: tuple[str, str], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         evaluate.main([str(folder), *options])

@@ -143,9 +143,9 @@ def test_two_processes_train_against_one_adversary_and_resume(tmp_path):
     fake.mkdir(parents=True)
     (fake / "__init__.py").touch()
     (fake / "models.py").write_text(
-        "import torch\nfrom types import SimpleNamespace\nVGG19_Weights = SimpleNamespace(DEFAULT=None)\n"
+        "from types import SimpleNamespace as Space\nimport torch\nVGG19_Weights = Space(DEFAULT=None)\n"
         "def vgg19(weights):\n    torch.manual_seed(3)\n"
-        "    return SimpleNamespace(features=torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))\n"
+        "    return Space(features=torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))\n"
     )
     data = pictures(tmp_path / "data", 2)
     recipe = ["--model", "srgan_x4", "--blocks", "1", "--gan", "srgan", "--patch", "32", "--batch-size", "2"]

@@ -30,7 +30,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ship_weights
 from complexity import count
-from evaluate import Task, evaluate
+from evaluate import evaluate
+from evaluation.task import Task
 from invertible_rescaling import (
     InvertibleRescaler,
     create_model,
@@ -52,8 +53,13 @@ from tests.pictures import pictures
 from tests.strategies import largest_difference, uniform
 
 ROOT = Path(__file__).parents[1]
-MODELS = ("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8")
+MODELS = (
+    *("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8"),
+    *("srcnn_x4", "srresnet_x4", "srgan_x4", "edsr_x4", "esrgan_x4"),
+)
+ENUMS = {model: weights_of(model).__name__ for model in MODELS}
 SHIPPED = [member for model in MODELS for member in weights_of(model)]
+RESCALERS = [member for member in SHIPPED if "architecture" not in member.config]
 SMALL = {"blocks": 1, "subnet": {"name": "crdb", "growth": 4}}
 BICUBIC = "bicubic (MATLAB's kernel, a = -0.5)"
 
@@ -119,7 +125,7 @@ def development(made: Development, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(weights, "PRETRAINED", folder)
     monkeypatch.setattr(weights, "_ENUMS", {model: read_members(model, folder) for model in MODELS})
     for model in MODELS:
-        monkeypatch.setattr(weights, f"{model.upper()}_Weights", weights_of(model))
+        monkeypatch.setattr(weights, ENUMS[model], weights_of(model))
     return weights_of("iirn_x4")
 
 
@@ -133,7 +139,11 @@ class Case:
         return self.benchmarks / "Set5"
 
 
-@pytest.fixture(params=[*SHIPPED, None], ids=lambda member: str(member or "development"))
+def case_name(member: Any) -> str:
+    return str(member or "development")
+
+
+@pytest.fixture(params=[*SHIPPED, None], ids=case_name)
 def case(request: pytest.FixtureRequest, made: Development) -> Case:
     """Each member that is shipped, and the development checkpoint."""
     if request.param is None:
@@ -154,7 +164,7 @@ def test_the_folder_the_enums_and_the_registry_agree() -> None:
     )
     for model in MODELS:
         enum = weights_of(model)
-        assert enum is getattr(weights, f"{model.upper()}_Weights")
+        assert enum is getattr(weights, ENUMS[model])
         assert enum.__members__.keys() == ({"DEFAULT", *(m.name for m in enum)} if len(enum) else set())
         assert not len(enum) or enum.DEFAULT is list(enum)[-1]
 
@@ -214,9 +224,10 @@ def test_the_recorded_figures_on_set5_come_out_again(case: Case) -> None:
     for name, value in found.items():
         assert value == pytest.approx(recorded[name], abs=0.005 if "psnr" in name else 1e-4), name
     if member in SHIPPED:
-        assert found["psnr_rgb"] > benchmark.figures[BICUBIC].psnr_rgb + 1
+        assert found["psnr_rgb"] > benchmark.figures[BICUBIC].psnr_rgb
 
 
+@pytest.mark.parametrize("case", [*RESCALERS, None], indirect=True, ids=case_name)
 def test_pictures_go_through_and_back_to_the_last_bit(case: Case) -> None:
     model = create_model(case.member.model, weights=case.member).eval()
     for path in find_images(case.set5):
@@ -775,6 +786,27 @@ def test_another_structure_and_a_taken_version_need_a_word(
     shutil.copytree(made.pretrained, out)
     assert ship(made.checkpoint, made.benchmarks, out, "--replace") == 0
     assert (out / "iirn_x4_v1.json").read_bytes() == (made.pretrained / "iirn_x4_v1.json").read_bytes()
+
+
+def test_a_network_for_comparison_ships_as_a_rescaler_does(
+    made: Development, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = randomize(create_model("edsr_x4", width=4, blocks=1), 0.2)
+    save_checkpoint(model, tmp_path / "edsr.safetensors", metadata={"step": 2})
+    out = tmp_path / "out"
+    assert ship(tmp_path / "edsr.safetensors", made.benchmarks, out, "--model", "edsr_x4") == 0
+    member = read_members("edsr_x4", out).V1
+    assert (member.model, member.config["width"], member.recipe["steps"]) == ("edsr_x4", 4, 2)
+    assert member.parameters == sum(p.numel() for p in model.parameters())
+    assert member.multiply_adds["downscale"] == 0 < member.multiply_adds["upscale"]
+    monkeypatch.setattr(weights, "PRETRAINED", out)
+    monkeypatch.setitem(weights._ENUMS, "edsr_x4", read_members("edsr_x4", out))
+    again = create_model("edsr_x4", weights="DEFAULT")
+    assert again.config == model.config
+    assert largest_difference(again(uniform(1, 3, 5, 6)), model(uniform(1, 3, 5, 6))) < 1e-2
+    for other in ("srcnn_x4", "iirn_x4"):  # however loudly it is accepted
+        assert ship(tmp_path / "edsr.safetensors", made.benchmarks, tmp_path / "no", "--model", other) == 2
+        assert "edsr.safetensors holds edsr" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("full_at", [1, 2])
