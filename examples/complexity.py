@@ -17,7 +17,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +124,21 @@ def _image(model: Model, size: tuple[int, int]) -> Tensor:
     return torch.zeros(1, model.channels, *size, device=weight.device, dtype=weight.dtype)
 
 
-def cost(name: str, model: Model, size: tuple[int, int], fair: Complexity, seconds: Any) -> Cost:
-    """One model's row."""
+def cost(name: str, model: Model, size: tuple[int, int], hr_size: tuple[int, int]) -> Cost:
+    """One model's row, not timed.
+
+    Raises:
+        ShapeError: a size is not a multiple of the scale, or not one that the model takes.
+    """
+    fair = count(model, hr_size)
     with torch.no_grad():
         given = _image(model, size)
         convolutions, _ = multiply_adds(model, lambda: model(given))
         as_printed, _ = multiply_adds(model, lambda: model(given), everything=True)
     parameters, printed = PRINTED.get(name, (None, None))
-    times = [seconds.get(f"{name} {way}") for way in ("down", "up")]
     return Cost(
         *(name, fair.parameters, parameters, convolutions, as_printed, printed),
-        *(fair.downscale, fair.upscale, *times),
+        *(fair.downscale, fair.upscale, None, None),
     )
 
 
@@ -211,17 +215,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     size, hr = tuple(options.size), tuple(options.hr)
     problems: list[str] = []
     models: dict[str, Model] = {}
-    fair: dict[str, Complexity] = {}
+    rows: list[Cost] = []
     for name in dict.fromkeys(options.models or MODELS):
         try:
             model = make(name)
-            fair[name] = count(model, hr)
-            count(model, size if isinstance(model, InvertibleRescaler) else hr)
+            rows.append(cost(name, model, size, hr))
             models[name] = model
         except (RescalingError, RuntimeError) as error:
             problems.append(str(error))
-    seconds = measure(models, hr, options.repeats) if options.repeats > 0 else {}
-    rows = [cost(name, model, size, fair[name], seconds) for name, model in models.items()]
+    if options.repeats > 0:
+        seconds = measure(models, hr, options.repeats)
+        rows = [
+            replace(row, down_s=seconds[f"{row.model} down"], up_s=seconds[f"{row.model} up"]) for row in rows
+        ]
     if rows:
         print(to_markdown(rows, size, hr))
     if options.json is not None:

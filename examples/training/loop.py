@@ -65,7 +65,10 @@ class Trainer:
         if options.compile == "on":
             compile_model(model)
         on_gpu = device.type == "cuda"
-        adam = torch.optim.Adam(model.parameters(), lr=options.lr, fused=on_gpu, foreach=not on_gpu)
+        betas = (0.9, options.beta2)
+        adam = torch.optim.Adam(
+            model.parameters(), lr=options.lr, betas=betas, fused=on_gpu, foreach=not on_gpu
+        )
         self.adversary = Adversary(options, accelerator, model.channels) if options.gan else None
         objective = objective_for(model, options.loss_weights, self.adversary)
         self.terms = objective.terms + (() if self.adversary is None else ("discriminator",))

@@ -54,6 +54,7 @@ class Options:
     lr: float = 2e-4
     schedule: Schedule = "cosine"
     warmup: int = 500
+    beta2: float = 0.999
     clip: float = 1.0
     ema: float = 0.999
     loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
@@ -85,6 +86,7 @@ class Options:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE}
         # Runs from before there were these options lack them.
         values["reversible"] = self.reversible or None
+        values["beta2"] = None if self.beta2 == 0.999 else self.beta2
         values["compile"] = None if self.compile == "off" else self.compile
         values["sub_image_step"] = self.sub_image_step if self.sub_images else None
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
@@ -109,11 +111,11 @@ class Options:
             not 0 < self.lr < math.inf
             or not 0 < self.clip < math.inf
             or self.warmup < 0
-            or not 0 <= self.ema < 1
+            or not (0 <= self.ema < 1 and 0 <= self.beta2 < 1)
         ):
             raise OptionError(
-                "--lr and --clip must be finite and above 0, --warmup at least 0 and --ema in [0, 1), got "
-                f"{self.lr}, {self.clip}, {self.warmup} and {self.ema}"
+                "--lr and --clip must be finite and above 0, --warmup at least 0, --ema and --beta2 in "
+                f"[0, 1), got {self.lr}, {self.clip}, {self.warmup}, {self.ema} and {self.beta2}"
             )
         if not all(0 <= weight < math.inf for weight in self.loss_weights) or not any(self.loss_weights):
             raise OptionError(
@@ -217,6 +219,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add("--batch-size", type=int, default=d.batch_size, help="per process")
     add("--patch", type=int, default=d.patch, help="side of the HR crops")
     add("--lr", type=float, default=d.lr, help="peak learning rate of Adam")
+    add("--beta2", type=float, default=d.beta2, help="of Adam: how long it remembers large gradients")
     add("--schedule", choices=get_args(Schedule), default=d.schedule, help="steps: halve at every fifth")
     add("--warmup", type=int, default=d.warmup, metavar="STEPS", help="of linear warm-up")
     add("--clip", type=float, default=d.clip, help="largest gradient norm")
