@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarking.timing import medians
-from invertible_rescaling import ChannelAttention, InvertibleRescaler, RescalingError, create_model
+from invertible_rescaling import ChannelAttention, RescalingError, create_model
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 
@@ -43,8 +44,6 @@ PRINTED = {
     "irn_x4": (4.35e6, 936.28e6),
     "iirn_x4": (2.71e6, 543.09e6),
 }
-
-Model = InvertibleRescaler | SuperResolver
 
 
 @dataclass(frozen=True)

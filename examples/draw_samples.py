@@ -11,35 +11,19 @@ are some that scikit-image ships.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from evaluation.sheet import SIDE, Panel, compose
 from invertible_rescaling import InvertibleRescaler, RescalingError, create_model, load_checkpoint, psnr
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, quantize
-from invertible_rescaling.images import find_images, from_uint8, read_image, to_uint8
+from invertible_rescaling.images import find_images, from_uint8, read_image
 from training.sources import photograph
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
-SIDE = 192  # of every panel, in pixels of the sheet
-MARGIN, CAPTION = 10, 44
-INK, PAPER = (20, 20, 20), (255, 255, 255)
 AMPLIFIED = 8
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A square picture ``(1, 3, h, w)`` in [0, 1], shown with whole pixels, and what stands under it."""
-
-    picture: Tensor
-    caption: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,37 +81,12 @@ def panels(model: InvertibleRescaler, hr: Tensor, name: str) -> list[Panel]:
     ]
 
 
-def compose(rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """All rows on one sheet."""
-    width = MARGIN + max(len(row) for row in rows) * (SIDE + MARGIN)
-    sheet = Image.new("RGB", (width, MARGIN + len(rows) * (SIDE + CAPTION + MARGIN)), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
-    for row, panels_ in enumerate(rows):
-        top = MARGIN + row * (SIDE + CAPTION + MARGIN)
-        for column, panel in enumerate(panels_):
-            left = MARGIN + column * (SIDE + MARGIN)
-            sheet.paste(Image.fromarray(_pixels(panel.picture)), (left, top))
-            draw.multiline_text((left, top + SIDE + 4), panel.caption, fill=INK, font=font, spacing=3)
-    return sheet
-
-
 def _shown(small: Tensor) -> Tensor:
     """The middle of a small picture, as much of it as fits with whole pixels."""
     height, width = small.shape[2:]
     side = min(height, width, SIDE)
     top, left = (height - side) // 2, (width - side) // 2
     return small[:, :, top : top + side, left : left + side]
-
-
-def _pixels(picture: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    """Enlarged by a whole number as far as it fits, on paper."""
-    factor = max(1, SIDE // max(picture.shape[2:]))
-    enlarged = interpolate(picture, scale_factor=factor, mode="nearest")
-    sheet = torch.ones(1, 3, SIDE, SIDE)
-    top, left = ((SIDE - length) // 2 for length in enlarged.shape[2:])
-    sheet[..., top : top + enlarged.shape[2], left : left + enlarged.shape[3]] = enlarged
-    pixels: np.ndarray[Any, np.dtype[np.uint8]] = to_uint8(sheet[0]).permute(1, 2, 0).contiguous().numpy()
-    return pixels
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

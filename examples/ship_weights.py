@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from complexity import Model, count
+from complexity import count
 from evaluate import evaluate, usable_device
 from evaluation.report import Report, finite, to_markdown
 from evaluation.task import Task
@@ -33,6 +33,7 @@ from invertible_rescaling import (
     load_checkpoint,
     save_checkpoint,
 )
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import CheckpointError
 from invertible_rescaling.files import write_atomically

@@ -9,7 +9,7 @@ from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.rescaler import InvertibleRescaler
 
-__all__ = ["RescalingLoss", "RescalingLossTerms"]
+__all__ = ["RescalingLoss", "RescalingLossTerms", "charbonnier"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class RescalingLoss(nn.Module):
             lr_reference = bicubic_resize(hr, (lr.shape[2], lr.shape[3]))
         elif lr_reference.shape != lr.shape:
             raise ShapeError(f"the LR reference is {tuple(lr_reference.shape)} and LR {tuple(lr.shape)}")
-        reconstruction = torch.sqrt((hr - sr).square() + self.epsilon**2).mean()
+        reconstruction = charbonnier(sr, hr, self.epsilon)
         guide = (lr - lr_reference).square().mean()
         latent = (z - prior).square().mean()
         total = self.reconstruction * reconstruction + self.guide * guide + self.latent * latent
@@ -97,3 +97,21 @@ class RescalingLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"reconstruction={self.reconstruction}, guide={self.guide}, latent={self.latent}"
+
+
+def charbonnier(sr: Tensor, hr: Tensor, epsilon: float = 1e-3) -> Tensor:
+    r"""The Charbonnier distance :math:`\overline{\sqrt{(HR - SR)^2 + \epsilon^2}}`, a mean over all elements.
+
+    References:
+        Charbonnier et al. 1994; Xiao et al. 2020, section 3.3.
+
+    Shapes:
+        two tensors of one shape -> a scalar, at least ``epsilon``.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling.losses import charbonnier
+        >>> charbonnier(torch.zeros(2), torch.tensor([0.0, 1.0]))
+        tensor(0.5005)
+    """
+    return torch.sqrt((hr - sr).square() + epsilon**2).mean()

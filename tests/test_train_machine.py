@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from invertible_rescaling import RescalingLoss, iirn_x2, iirn_x4
+from invertible_rescaling import RescalingLoss, iirn_x2, iirn_x4, srcnn_x4
 from invertible_rescaling.data import ImagePair
 from invertible_rescaling.testing import randomize
 from training import machine
@@ -130,6 +130,14 @@ def test_each_stage_is_compiled_for_its_own_size(monkeypatch):
     assert len(symbolic) >= 4  # two stages, both directions
     assert not any(symbolic)
     torch._dynamo.reset()
+
+
+def test_a_super_resolver_is_compiled_whole(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda method, **how: compiled.append(method) or method)
+    model = compile_model(srcnn_x4())
+    assert [method.__name__ for method in compiled] == ["forward"]
+    assert compiled[0].__self__ is model
 
 
 def test_batches_ahead_are_those_that_were_asked_for():

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from evaluation.task import Task
 from evaluation.words import one_line, tell_apart
 from invertible_rescaling import InvertibleRescaler, RescalingError, create_model, load_checkpoint
+from invertible_rescaling.checkpoint import Storable as Rescaler
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.weights import weights_of
 
-Rescaler = InvertibleRescaler | SuperResolver
 SEED = 0
 
 

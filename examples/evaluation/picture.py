@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from draw_samples import SIDE, Panel, compose
 from evaluation.measuring import read_hr
 from evaluation.methods import Row
 from evaluation.report import Report
+from evaluation.sheet import SIDE, Panel, compose
 from evaluation.words import one_line
 from invertible_rescaling import RescalingError, psnr
 from invertible_rescaling.errors import ImageError
@@ -20,18 +20,11 @@ COLUMNS = 4
 def draw(report: Report, target: Path) -> None:
     """Draw the first image that can be read, by every row; what goes wrong is added to the problems."""
     task, problems = report.task, report.problems
-    paths = [path for benchmark in report.benchmarks for path in benchmark.images]
-    for path in paths:
-        try:
-            hr = read_hr(path, task.scale).to(task.device)
-            spot = find_spot(hr, task.crop)
-            break
-        except ImageError as error:
-            if task.crop is not None:
-                problems.append(f"no --picture: {one_line(error)}")
-                return
-    else:
-        problems.append("no --picture: there is no image to draw")
+    try:
+        path, hr = first_image(report)
+        spot = find_spot(hr, task.crop)
+    except ImageError as error:
+        problems.append(f"no --picture: {one_line(error)}")
         return
     panels = [Panel(overview(hr, spot), f"{path.stem}\n"), Panel(cut(hr, spot), "original\nPSNR, RGB")]
     with torch.inference_mode():
@@ -46,6 +39,20 @@ def draw(report: Report, target: Path) -> None:
         compose(rows).save(target)
     except (OSError, ValueError) as error:  # Pillow's word for a suffix it does not know
         problems.append(f"cannot write --picture {target}: {one_line(error)}")
+
+
+def first_image(report: Report) -> tuple[Path, Tensor]:
+    """The first image that was measured, ``(1, 3, H, W)`` in [0, 1].
+
+    Raises:
+        ImageError: none was.
+    """
+    for benchmark in report.benchmarks:
+        bad = {path for path, _ in benchmark.skipped}
+        for path in benchmark.images:
+            if path not in bad:
+                return path, read_hr(path, report.task.scale).to(report.task.device)
+    raise ImageError("there is no image to draw")
 
 
 def panel(row: Row, hr: Tensor, spot: tuple[int, int, int], scale: int) -> Panel:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from invertible_rescaling import create_model
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.checkpoint import model_of
 from invertible_rescaling.comparison.super_resolver import SuperResolver
-from training.objectives import Model
 from training.options import OptionError, Options
 from training.state import load_newest_state
 

@@ -13,13 +13,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from invertible_rescaling import save_checkpoint
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.images import from_uint8
 from training.adversary import Adversary
 from training.machine import compile_model
 from training.moments import moments_of, restore_moments
-from training.objectives import Model, objective_for
+from training.objectives import objective_for
 from training.options import OptionError, Options
 from training.pace import Pace
 from training.prefetch import Prefetched

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from invertible_rescaling import InvertibleRescaler
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import ImagePair
-from training.objectives import Model
 from training.options import OptionError, Options
 
 SHARE = 0.3  # of the free GPU memory that images may take unasked: DIV2K's 800 take 6.6 GB
@@ -64,14 +65,14 @@ def compile_model(model: Model) -> Model:
     compiled as a whole would take several times as long, which a slice of ten minutes cannot spare. Each size
     is compiled for itself: a run has few, and code for any size is slower and takes longer to compile.
     """
-    couplings = [
-        (layer, direction)
-        for layer in (model.flow.layers if isinstance(model, InvertibleRescaler) else ())
-        if any(True for _ in layer.parameters())
-        for direction in ("forward", "inverse")
-    ]
-    for module, method in couplings or [(model, "forward")]:
-        setattr(module, method, torch.compile(getattr(module, method), dynamic=False))
+    parts: list[nn.Module] = [model]
+    methods: tuple[str, ...] = ("forward",)
+    if isinstance(model, InvertibleRescaler):
+        parts = [layer for layer in model.flow.layers if any(True for _ in layer.parameters())]
+        methods = ("forward", "inverse")
+    for part in parts:
+        for method in methods:
+            setattr(part, method, torch.compile(getattr(part, method), dynamic=False))
     return model
 
 

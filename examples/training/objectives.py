@@ -7,11 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling import InvertibleRescaler, RescalingLoss
-from invertible_rescaling.comparison.super_resolver import SuperResolver
+from invertible_rescaling.checkpoint import Storable as Model
+from invertible_rescaling.losses import charbonnier
 from training.adversary import Adversary
-
-Model = InvertibleRescaler | SuperResolver
-_EPSILON = 1e-3  # of the Charbonnier distance, as in RescalingLoss
 
 
 class Objective(nn.Module, ABC):
@@ -77,11 +75,6 @@ def enlarge(model: Model, hr: Tensor, lr: Tensor | None) -> Tensor:
     small = model.downscale(hr) if lr is None else lr
     sr: Tensor = model(small.contiguous(memory_format=torch.channels_last))
     return sr
-
-
-def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
-    """The mean over all elements of ``sqrt((sr - hr)^2 + epsilon^2)``."""
-    return torch.sqrt((sr - hr).square() + _EPSILON**2).mean()
 
 
 def objective_for(

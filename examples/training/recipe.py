@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.images import from_uint8
-from training.objectives import Model, Objective
+from training.objectives import Objective
 from training.options import Options
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from invertible_rescaling import psnr, ssim
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.errors import ImageError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
-from training.objectives import Model
 
 METRICS = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 
