@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 import draw_samples
+from evaluation.sheet import CAPTION, MARGIN, SIDE
 from invertible_rescaling import iirn_x4, save_checkpoint
 from invertible_rescaling.images import write_image
 
@@ -24,8 +25,8 @@ def test_a_row_for_each_photograph(tmp_path, checkpoint: str, capsys) -> None:
     command = ["--weights", checkpoint, "--images", str(folder), "--out", str(out)]
     assert draw_samples.main(command) == 0
     with Image.open(out) as sheet:
-        rows = 2 * (draw_samples.SIDE + draw_samples.CAPTION + draw_samples.MARGIN)
-        assert sheet.size[1] == draw_samples.MARGIN + rows
+        rows = 2 * (SIDE + CAPTION + MARGIN)
+        assert sheet.size[1] == MARGIN + rows
     assert str(out) in capsys.readouterr().out
 
 
