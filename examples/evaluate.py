@@ -20,7 +20,7 @@ import torch
 from evaluation.measuring import Progress, find_benchmarks, measure_benchmark
 from evaluation.methods import bicubic_rows, model_rows
 from evaluation.paper import shipped, to_paper
-from evaluation.picture import draw
+from evaluation.picture import SUFFIXES, draw
 from evaluation.report import Report, to_json, to_markdown
 from evaluation.task import Task
 from evaluation.words import one_line, write_json
@@ -32,7 +32,9 @@ def evaluate(task: Task) -> Report:
     problems: list[str] = []
     benchmarks = find_benchmarks(task, problems)
     rows = [*bicubic_rows(task.scale), *model_rows(task, problems)] if benchmarks else []
-    with torch.inference_mode(), Progress(len(rows) * sum(len(b.images) for b in benchmarks)) as progress:
+    count = len(rows) * sum(len(benchmark.images) for benchmark in benchmarks)
+    full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # so that a GPU gives a CPU's figures
+    with full, torch.inference_mode(), Progress(count) as progress:
         for benchmark in benchmarks:
             measure_benchmark(benchmark, rows, task, problems, progress)
             if not benchmark.measured:
@@ -66,7 +68,10 @@ def parse(argv: Sequence[str] | None) -> Task:
         help="registered models: NAME is untrained, NAME:DEFAULT has shipped weights",
     )
     add("--paper", action="store_true", help="print Table 1 of Mo & Chen, with all weights that ship")
-    add("--picture", type=Path, metavar="FILE", help="draw crops of the first image by every row, a .png")
+    add(
+        "--picture", type=Path, metavar="FILE", help="draw crops of one image by every row, the first, a .png"
+    )
+    add("--picture-of", metavar="NAME", help="of the image of that name, such as baby or baby.png")
     add("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="of them (default: the middle)")
     add("--scale", type=at_least(2), default=4, metavar="N", help="(default: 4)")
     add("--latent", metavar="NAME", help="use this registered latent in place of the models' own")
@@ -78,6 +83,13 @@ def parse(argv: Sequence[str] | None) -> Task:
     options = parser.parse_args(argv)
     if options.crop is not None and (min(options.crop[:2]) < 0 or options.crop[2] < 1):
         parser.error(f"--crop needs TOP and LEFT of at least 0 and SIDE of at least 1, got {options.crop}")
+    if options.picture is None and (options.crop is not None or options.picture_of is not None):
+        parser.error("--crop and --picture-of belong to --picture")
+    if options.picture is not None and options.picture.suffix.lower() not in SUFFIXES:
+        parser.error(f"--picture {options.picture}: the file's name ends with {' or '.join(SUFFIXES)}")
+    for flag, target in (("--picture", options.picture), ("--json", options.json)):
+        if target not in (None, "-") and not Path(target).absolute().parent.is_dir():
+            parser.error(f"{flag} {target}: there is no folder at {Path(target).absolute().parent}")
     if options.paper and options.scale != 4:
         parser.error(f"--paper is of scale 4, got --scale {options.scale}")
     if options.overlap is not None and options.tile is None:
@@ -95,6 +107,7 @@ def parse(argv: Sequence[str] | None) -> Task:
         overlap=options.overlap,
         paper=options.paper,
         picture=options.picture,
+        picture_of=options.picture_of,
         crop=None if options.crop is None else tuple(options.crop),
     )
 

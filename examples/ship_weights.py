@@ -60,9 +60,11 @@ def ship(options: argparse.Namespace) -> Weights:
         )
     model: Model = load_checkpoint(options.checkpoint, kind=nn.Module)  # type: ignore[assignment]  # no other
     check_structure(model, options)
+    check_training(told(options.checkpoint), options)
     facts = describe(options)
     with tempfile.TemporaryDirectory() as folder:
         files = store(model, Path(folder), {"model": options.model, "version": options.version, **facts})
+        check_size(min(path.stat().st_size for path in files.values()), target)
         report = measure(list(files.values()), model.scale, options)
         dtype = choose(report, list(files))
         content = files[dtype].read_bytes()
@@ -104,15 +106,52 @@ def check_structure(model: Model, options: argparse.Namespace) -> None:
         )
 
 
+def told(checkpoint: Path) -> dict[str, Any]:
+    """The options that the training program left in a checkpoint; none, if another program made it."""
+    options = read_metadata(checkpoint)["metadata"].get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def check_training(trained: dict[str, Any], options: argparse.Namespace) -> None:
+    """Refuse weights that were trained as another model, or by another loss, than their name says."""
+    model, gan = trained.get("model", options.model), trained.get("gan")
+    if model != options.model and {model, options.model} != {"srresnet_x4", "srgan_x4"}:
+        raise ShippingError(f"{options.checkpoint} was trained as {model}, not as {options.model}")
+    if options.model == "srgan_x4" and trained and gan is None:
+        raise ShippingError(f"{options.checkpoint} was trained without --gan: that is srresnet_x4")
+    if options.model == "srresnet_x4" and gan is not None:
+        raise ShippingError(f"{options.checkpoint} was trained with --gan {gan}: that is srgan_x4")
+
+
+def check_size(size: int, target: Path) -> None:
+    """Keep the package small; elsewhere any size will do.
+
+    Raises:
+        ShippingError: the file would go into the package, and is too large for it.
+    """
+    if target.parent.resolve() == PRETRAINED.resolve() and size > LARGEST_MB * 1e6:
+        raise ShippingError(
+            f"{target.name} would take {size / 1e6:.1f} MB; {LARGEST_MB:g} MB are allowed in the package: "
+            "keep it beside it with --out DIR, for weights=PATH"
+        )
+
+
 def describe(options: argparse.Namespace) -> dict[str, Any]:
     """Licence, data and recipe, from the command line and from what the training program left in the file."""
     left = read_metadata(options.checkpoint)["metadata"]
+    trained = told(options.checkpoint)
     steps = left.get("step") if options.steps is None else options.steps
     if not isinstance(steps, int):
         raise ShippingError(f"{options.checkpoint} does not tell its steps of training; give --steps")
     recipe = {"device": options.device_used, "hours": options.hours, "steps": steps}
     elsewhere = {"model", "blocks", "subnet", "latent", *recipe}
-    recipe |= {key: value for key, value in left.get("options", {}).items() if key not in elsewhere}
+    recipe |= {key: value for key, value in trained.items() if key not in elsewhere}
+    if options.begun_with:
+        recipe["weights"] = options.begun_with
+    if recipe.get("weights") == "DEFAULT":
+        raise ShippingError(
+            f"{options.checkpoint} was begun with weights that were DEFAULT then; say which: --begun-with V2"
+        )
     if options.note:
         recipe["note"] = options.note
     data = [
@@ -193,9 +232,7 @@ def write(target: Path, record: Path, content: bytes, weights: Weights) -> None:
 
     So no record ever names weights that are not there, and one that is replaced is there all the time.
     """
-    size = len(content) / 1e6
-    if size > LARGEST_MB:
-        raise ShippingError(f"{target.name} would take {size:.1f} MB; {LARGEST_MB:g} MB are allowed")
+    check_size(len(content), target)
     target.parent.mkdir(parents=True, exist_ok=True)
     text = (json.dumps(asdict(weights), indent=2, ensure_ascii=False) + "\n").encode()
     new = {path: path.with_name(f".{path.name}.new") for path in (target, record)}
@@ -207,7 +244,7 @@ def write(target: Path, record: Path, content: bytes, weights: Weights) -> None:
     finally:
         for written in new.values():
             written.unlink(missing_ok=True)
-    print(f"wrote {target} ({size:.2f} MB of {LARGEST_MB:g} MB allowed) and {record}")
+    print(f"wrote {target} ({len(content) / 1e6:.2f} MB) and {record}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -233,6 +270,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device-used", required=True, metavar="TEXT", help="what it was trained on")
     add("--hours", type=float, required=True, help="how long it was trained")
     add("--steps", type=int, help="of training, where the checkpoint does not tell")
+    add("--begun-with", metavar="WEIGHTS", help="what the run's --weights were, in lasting words")
     add("--note", metavar="TEXT", help="what else belongs to the recipe")
     add("--device", type=usable_device, default=torch.device("cpu"), help="to measure on (default: cpu)")
     add("--accept-structure", action="store_true", help="ship another network than the factory makes")

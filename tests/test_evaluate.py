@@ -23,11 +23,13 @@ from invertible_rescaling import (
     psnr,
     register_model,
     save_checkpoint,
+    srcnn_x4,
     ssim,
 )
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, read_image, write_image
 from invertible_rescaling.weights import IIRN_X4_Weights, weights_of
+from training.options import Options
 
 KERNEL_HALF = "bicubic (MATLAB's kernel, a = -0.5)"
 KERNEL_SHARP = "bicubic (enlarged with a = -0.75)"
@@ -251,7 +253,7 @@ def test_a_perfect_figure_is_null_in_json(tmp_path: Path, capsys: pytest.Capture
     assert code == 0
     assert report["rows"][2]["figures"][tmp_path.name]["psnr_lr"] is None
     _, out, _ = run(capsys, tmp_path, "--checkpoint", tmp_path / "m.safetensors")
-    assert "| inf |" in " ".join(out.split())
+    assert "| inf/1.0000 | same |" in " ".join(out.split())
 
 
 def test_shipped_weights_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,6 +274,64 @@ def test_shipped_weights_by_name(folder: Path, capsys: pytest.CaptureFixture[str
 
     found = figures(report, trained["name"], "SetB")
     assert found == pytest.approx(expected(folder / "SetB" / "0.png", method), abs=1e-3)
+
+
+def test_weights_from_a_path_tell_what_they_were_trained_under(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = Options(model="srcnn_x4", steps=9999, batch_size=4, patch=64).fixed
+    told = {"step": 1234, "options": options}
+    save_checkpoint(srcnn_x4(), tmp_path / "told.safetensors", metadata=told)
+    save_checkpoint(srcnn_x4(), tmp_path / "silent.safetensors")
+    given = [f"srcnn_x4:{tmp_path / name}.safetensors" for name in ("told", "silent")]
+    code, report, _ = run_json(capsys, folder / "SetB", "--model", *given)
+    assert code == 0
+    assert [row["budget"] for row in report["rows"][2:]] == ["1,234 steps of 4 64x64", None]
+
+
+@pytest.mark.parametrize(
+    ("told", "budget"),
+    [
+        ({"step": 3, "options": ["a"]}, None),
+        ({"step": "3", "options": {}}, None),
+        ({"step": 3, "options": {"batch_size": "four", "patch": 8}}, "3 steps"),
+        ({"step": 3, "options": {"hours": "two", "device": "a", "model": 4}}, "3 steps"),
+        ({"step": 3, "options": {"gan": "esrgan"}}, "3 steps, esrgan's adversarial loss"),
+        ({}, None),
+    ],
+)
+def test_what_another_program_wrote_into_a_checkpoint_does_no_harm(
+    told: dict[str, Any],
+    budget: str | None,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_checkpoint(iirn_x4(blocks=0), tmp_path / "m.safetensors", metadata=told)
+    code, report, _ = run_json(capsys, folder / "SetB", "--checkpoint", tmp_path / "m.safetensors")
+    assert code == 0
+    assert report["rows"][2]["budget"] == budget
+
+
+@pytest.mark.parametrize(
+    ("model", "gan", "system"),
+    [
+        ("srgan_x4", "srgan", "SRGAN"),
+        ("srgan_x4", None, "SRResNet"),
+        ("srresnet_x4", "srgan", "SRGAN"),
+        ("srresnet_x4", None, "SRResNet"),
+        ("edsr_x4", None, ""),  # says one thing and holds another
+    ],
+)
+def test_a_system_of_the_paper_is_what_it_was_trained_as(
+    model: str, gan: str | None, system: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"step": 3, "options": {"model": model, "gan": gan}}
+    file = tmp_path / "m.safetensors"
+    save_checkpoint(create_model("srresnet_x4", width=4, blocks=1), file, metadata=told)
+    code, out, _ = run(capsys, folder / "SetB", "--paper", "--checkpoint", file)
+    assert code == 0
+    assert [line[0] for line in paper_lines(out) if line[1:] and line[1].startswith("m (")] == [system]
 
 
 def test_tiles_are_those_of_the_models_own_calls(
@@ -316,7 +376,7 @@ def trained(tmp_path: Path) -> list[Path]:
         "edsr_x4": create_model("edsr_x4", width=4, blocks=1),
         "iirn_x4": iirn_x4(blocks=1),
     }.items():
-        told = {"step": 1234, "options": {"model": name, "batch_size": 4, "patch": 64}}
+        told = {"step": 1234, "options": Options(model=name, steps=9999, batch_size=4, patch=64).fixed}
         files.append(tmp_path / f"my_{name}.safetensors")
         save_checkpoint(model, files[-1], metadata=told)
     return files
@@ -392,15 +452,16 @@ def test_the_crop_is_cut_where_it_is_said(folder: Path) -> None:
     ("options", "says"),
     [
         (("--crop", "30", "0", "20"), "--crop 30 0 20 does not lie within an image of 40x32"),
-        (("--picture", "absent/crops.png"), "cannot write --picture"),
-        (("--picture", "crops.pictures"), "cannot write --picture"),
+        (("--picture", "taken.png"), "cannot write --picture"),
+        (("--picture-of", "nine"), "no image 'nine' was measured"),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_still_leaves_the_table(
     options: tuple[str, ...], says: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     target = ("--picture", tmp_path / "crops.png")
-    given = [str(tmp_path / part) if "/" in part or part.endswith("s") else part for part in options]
+    (tmp_path / "taken.png").mkdir()
+    given = [str(tmp_path / part) if part.endswith(".png") else part for part in options]
     code, out, err = run(capsys, folder, *target, *given)
     assert code == 2
     assert says in one_line_of(err)
@@ -525,12 +586,10 @@ def test_a_model_that_yields_nan_fails_alone(
     assert row.split("|")[2:5] == [part for part in row.split("|")[2:5] if part.strip() == "-"]
 
 
-@pytest.mark.parametrize("target", ["absent/out.json", "file/out.json", "."])
 def test_an_unwritable_json_target_still_prints_the_table(
-    target: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    code, out, err = run(capsys, folder, "--json", tmp_path / target)
+    code, out, err = run(capsys, folder, "--json", tmp_path / ".")
     assert code == 2
     assert KERNEL_HALF in out
     assert "cannot write --json" in one_line_of(err)
@@ -547,6 +606,10 @@ def test_an_unwritable_json_target_still_prints_the_table(
         (("--paper", "--scale", "2"), "--paper is of scale 4"),
         (("--overlap", "4"), "--overlap belongs to --tile"),
         (("--tile", "0"), "at least 1"),
+        (("--crop", "0", "0", "8"), "--crop and --picture-of belong to --picture"),
+        (("--picture", "crops.pictures"), "the file's name ends with .png or .webp"),
+        (("--picture", "/absent/crops.png"), "--picture /absent/crops.png: there is no folder at /absent"),
+        (("--json", "/absent/out.json"), "--json /absent/out.json: there is no folder at /absent"),
         (("--device", "abacus"), "cannot use 'abacus'"),
         (("--device", "cuda:99"), "cannot use 'cuda:99'"),
     ],

@@ -494,6 +494,15 @@ def test_what_a_run_has_begun_with_tells_its_structure():
     assert build_model(options, iirn_x2(blocks=1).config).blocks == (1,)
 
 
+def test_a_run_that_begins_with_grown_weights_is_resumed(train, tmp_path):
+    given = tmp_path / "given.safetensors"
+    save_checkpoint(iirn_x2(blocks=1), given)
+    assert train("--weights", given, "--blocks", "2", "--stop-after", "1", steps=2) == 0
+    assert train("--weights", given, "--blocks", "2", steps=2) == 0
+    assert load_checkpoint(tmp_path / "out" / "last.safetensors").blocks == (2,)
+    assert read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["step"] == 2
+
+
 def test_images_to_validate_on_are_not_trained_on(train, data, capsys):
     pictures(data / "held", 2, seed=1)
     assert train("--val", data / "held", steps=1) == 0

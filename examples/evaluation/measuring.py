@@ -53,6 +53,8 @@ def find_benchmarks(task: Task, problems: list[str]) -> list[Benchmark]:
     groups: dict[Path, list[Path]] = {}
     for folder in task.folders:
         try:
+            if folder.is_file():
+                raise ImageError(f"{folder} is a file; name the folder it lies in")
             for image in find_images(folder):
                 group = groups.setdefault(image.parent.resolve(), [])
                 if image.name not in {other.name for other in group}:

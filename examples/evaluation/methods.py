@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from evaluation.origin import UNKNOWN, Origin, of_file, of_recipe
 from evaluation.task import Task
 from evaluation.words import one_line, tell_apart
 from invertible_rescaling import InvertibleRescaler, RescalingError, create_model, load_checkpoint
 from invertible_rescaling.checkpoint import Storable as Rescaler
-from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, quantize
@@ -36,16 +36,14 @@ class Row:
         kind: ``bicubic``, ``model`` or ``checkpoint``.
         method: what is measured.
         facts: what else the JSON says of it.
-        system: the registered model it stands for, where that is known.
-        budget: what it was trained under, in words.
+        origin: where its weights come from.
     """
 
     name: str
     kind: str
     method: Method
     facts: dict[str, Any] = field(default_factory=dict)
-    system: str | None = None
-    budget: str = ""
+    origin: Origin = UNKNOWN
 
 
 def make_bicubic(scale: int, *, antialias: bool) -> Method:
@@ -109,38 +107,32 @@ def named_row(given: str, task: Task) -> Row:
         RescalingError, OSError: there is no such model or weights, or it cannot fill a row.
     """
     name, colon, weights = given.partition(":")
-    model = create_model(name, weights=weights) if colon else create_model(name)
-    facts = {"model": name} | ({"weights": weights} if colon else {})
-    members = weights_of(name).__members__ if colon else {}
-    budget = in_words(**members[weights].recipe) if weights in members else ""
-    label = f"{name}, {weights}" if colon else f"{name}, untrained"
-    return model_row(label, "model", check_model(model, task, f"--model {name}"), task, facts, name, budget)
+    made = create_model(name, weights=weights) if colon else create_model(name)
+    model = check_model(made, task, f"--model {name}")
+    if not colon:
+        return model_row(f"{name}, untrained", "model", model, task, {"model": name}, Origin(name))
+    members = weights_of(name).__members__
+    if weights in members:
+        origin = of_recipe(name, members[weights].recipe)
+    else:
+        origin = of_file(Path(weights), model.config)
+    facts = {"model": name, "weights": weights}
+    return model_row(f"{name}, {weights}", "model", model, task, facts, origin)
 
 
 def checkpoint_row(path: Path, label: str, task: Task) -> Row:
-    """What a checkpoint holds; which model it is, and what it was trained under, the training program wrote.
+    """What a checkpoint holds.
 
     Raises:
         RescalingError, OSError: it cannot be read, or cannot fill a row.
     """
     model = check_model(load_checkpoint(path, kind=nn.Module), task, f"--checkpoint {path}")
-    told = read_metadata(path)["metadata"]
-    options = told.get("options") or {}
-    budget = in_words(steps=told["step"], **options) if isinstance(told.get("step"), int) else ""
-    return model_row(label, "checkpoint", model, task, {"file": str(path)}, options.get("model"), budget)
-
-
-def in_words(*, steps: int, device: str = "", hours: float | None = None, **options: Any) -> str:
-    """What training took, from the recipe of shipped weights or from what the training program wrote."""
-    parts = [f"{hours:g} h of {device}"] if hours is not None else []
-    parts.append(f"{steps:,} steps")
-    if "batch_size" in options and "patch" in options:
-        parts[-1] += f" of {options['batch_size']} {options['patch']}x{options['patch']}"
-    return ", ".join(parts)
+    origin = of_file(path, model.config)
+    return model_row(label, "checkpoint", model, task, {"file": str(path)}, origin)
 
 
 def model_row(
-    name: str, kind: str, model: Rescaler, task: Task, facts: dict[str, Any], system: str | None, budget: str
+    name: str, kind: str, model: Rescaler, task: Task, facts: dict[str, Any], origin: Origin
 ) -> Row:
     """Make a model ready to be measured, in float32 on the device."""
     model = replace_latent(model, task.latent)
@@ -153,7 +145,7 @@ def model_row(
     else:
         label = f"{name} (x{model.scale} {model.architecture}, on bicubic LR)"
     method = partial(with_model, model, task.tile, task.overlap)
-    return Row(label, kind, method, facts | {"config": config}, system, budget)
+    return Row(label, kind, method, facts | {"config": config}, origin)
 
 
 def check_model(model: Any, task: Task, what: str) -> Rescaler:

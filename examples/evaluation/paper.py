@@ -42,6 +42,9 @@ PAPER = {
 }
 
 
+BICUBIC = System("bicubic", ("", "", "", ""), ("28.42", "26.00", "25.96", "23.14"))
+
+
 def shipped() -> list[str]:
     """The paper's systems of which there are weights, as ``--model`` takes them."""
     return [f"{name}:DEFAULT" for name in PAPER if len(weights_of(name))]
@@ -66,13 +69,13 @@ def to_paper(report: Report) -> str:
 
 def _table(rows: Sequence[Row], benchmark: Benchmark) -> list[list[str]]:
     cells = [["system", "measured here", "trained for", *COLUMNS]]
-    cells += [_line("bicubic", row, None, benchmark) for row in rows if row.kind == "bicubic"]
+    cells += [_line(BICUBIC.title, row, BICUBIC, benchmark) for row in rows if row.kind == "bicubic"]
     for name, system in PAPER.items():
-        trained = [row for row in rows if row.system == name and _is_trained(row)]
+        trained = [row for row in rows if row.origin.system == name and _is_trained(row)]
         cells += [_line(system.title, row, system, benchmark) for row in trained]
         if not trained:
             cells.append(_line(system.title, None, system, benchmark))
-    others = [row for row in rows if not (row.system in PAPER and _is_trained(row))]
+    others = [row for row in rows if not (row.origin.system in PAPER and _is_trained(row))]
     return cells + [_line("", row, None, benchmark) for row in others if row.kind != "bicubic"]
 
 
@@ -88,5 +91,5 @@ def _line(title: str, row: Row | None, system: System | None, benchmark: Benchma
         printed = (system.rgb[index], system.y[index])
     if row is None:
         return [title, "-", "not trained", printed[0], "-", printed[1], "-", "-"]
-    rgb, y, lr = format_figures(benchmark.figures.get(row.name), row.kind)
-    return [title, row.name, row.budget, printed[0], rgb, printed[1], y, lr]
+    rgb, y, lr = format_figures(benchmark.figures.get(row.name))
+    return [title, row.name, row.origin.budget, printed[0], rgb, printed[1], y, lr]

@@ -15,13 +15,14 @@ from invertible_rescaling import RescalingError, psnr
 from invertible_rescaling.errors import ImageError
 
 COLUMNS = 4
+SUFFIXES = (".png", ".webp")
 
 
 def draw(report: Report, target: Path) -> None:
-    """Draw the first image that can be read, by every row; what goes wrong is added to the problems."""
+    """Draw an image that was measured, by every row; what goes wrong is added to the problems."""
     task, problems = report.task, report.problems
     try:
-        path, hr = first_image(report)
+        path, hr = chosen_image(report)
         spot = find_spot(hr, task.crop)
     except ImageError as error:
         problems.append(f"no --picture: {one_line(error)}")
@@ -41,18 +42,19 @@ def draw(report: Report, target: Path) -> None:
         problems.append(f"cannot write --picture {target}: {one_line(error)}")
 
 
-def first_image(report: Report) -> tuple[Path, Tensor]:
-    """The first image that was measured, ``(1, 3, H, W)`` in [0, 1].
+def chosen_image(report: Report) -> tuple[Path, Tensor]:
+    """The first image that was measured, or that of the name asked for, ``(1, 3, H, W)`` in [0, 1].
 
     Raises:
         ImageError: none was.
     """
+    name = report.task.picture_of
     for benchmark in report.benchmarks:
         bad = {path for path, _ in benchmark.skipped}
         for path in benchmark.images:
-            if path not in bad:
+            if path not in bad and name in (None, path.name, path.stem):
                 return path, read_hr(path, report.task.scale).to(report.task.device)
-    raise ImageError("there is no image to draw")
+    raise ImageError("there is no image to draw" if name is None else f"no image {name!r} was measured")
 
 
 def panel(row: Row, hr: Tensor, spot: tuple[int, int, int], scale: int) -> Panel:

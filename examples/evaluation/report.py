@@ -46,19 +46,19 @@ def to_markdown(report: Report) -> str:
     for row in report.rows:
         cells.append([row.name])
         for benchmark in report.benchmarks:
-            cells[-1] += format_figures(benchmark.figures.get(row.name), row.kind)
+            cells[-1] += format_figures(benchmark.figures.get(row.name))
     lines += align(cells)
     return "\n".join([*lines, "", *map(describe_benchmark, report.benchmarks)])
 
 
-def format_figures(figures: Figures | None, kind: str) -> list[str]:
-    """Three cells; bicubic's LR is the reference itself."""
+def format_figures(figures: Figures | None) -> list[str]:
+    """Three cells; an LR that is bicubic's to the last bit has no PSNR."""
     if figures is None:
         return ["-", "-", "-"]
     return [
         f"{figures.psnr_rgb:.2f}/{figures.ssim_rgb:.4f}",
         f"{figures.psnr_y:.2f}/{figures.ssim_y:.4f}",
-        "same" if kind == "bicubic" else f"{figures.psnr_lr:.2f}",
+        "same" if math.isinf(figures.psnr_lr) else f"{figures.psnr_lr:.2f}",
     ]
 
 
@@ -113,7 +113,7 @@ def to_json(report: Report) -> str:
                 "name": row.name,
                 "kind": row.kind,
                 **row.facts,
-                "budget": row.budget or None,
+                "budget": row.origin.budget or None,
                 "figures": {
                     benchmark.name: finite(benchmark.figures.get(row.name)) for benchmark in report.benchmarks
                 },

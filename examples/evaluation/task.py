@@ -23,6 +23,7 @@ class Task:
         tile, overlap: for the models' downscale and upscale.
         paper: whether the table is the paper's Table 1.
         picture: a file for crops of one image by every row, like the paper's Fig. 6.
+        picture_of: the name of that image, with or without its suffix; the first one by default.
         crop: top, left and side of those crops; around the middle by default.
     """
 
@@ -38,4 +39,5 @@ class Task:
     overlap: int | None = None
     paper: bool = False
     picture: Path | None = None
+    picture_of: str | None = None
     crop: tuple[int, int, int] | None = None

@@ -40,6 +40,8 @@ class Recipe:
 
 # Ledig et al. 2017, section 2.2: VGG54 behind its activation, by mean squares and 0.006 times as large.
 # Wang et al. 2018, section 3.2 and 4.1: the same features before their activation, by absolute differences.
+# Not as printed: ESRGAN's pixel term is Charbonnier's, as everywhere here, and its two relativistic terms are
+# averaged, where equations 1 and 2 add them. SRGAN's 0.006 was set for its authors' VGG, not torchvision's.
 RECIPES = {
     "srgan": Recipe(0.0, 0.006, 1e-3, relativistic=False, layers=36, distance=mse_loss),
     "esrgan": Recipe(1e-2, 1.0, 5e-3, relativistic=True, layers=35, distance=l1_loss),

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
-from invertible_rescaling import create_model
+from invertible_rescaling import InvertibleRescaler, create_model, list_models
 from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.checkpoint import model_of
 from invertible_rescaling.comparison.super_resolver import SuperResolver
+from invertible_rescaling.weights import weights_of
+from training.growing import grow
 from training.options import OptionError, Options
 from training.state import load_newest_state
 
@@ -31,11 +33,7 @@ def build_model(options: Options, config: dict[str, Any] | None = None) -> Model
     """
     torch.manual_seed(options.seed)
     try:
-        model: Any
-        if config is None:
-            model = create_model(options.model, weights=chosen_weights(options), **options.overrides)
-        else:
-            model = model_of(config)
+        model: Any = make(options) if config is None else model_of(config)
     except TypeError as error:  # a third party's factory that takes no such override
         raise OptionError(f"--model {options.model} cannot be made: {error}") from error
     if not isinstance(model, Model):
@@ -51,6 +49,18 @@ def build_model(options: Options, config: dict[str, Any] | None = None) -> Model
     if options.gan is not None:
         raise OptionError(f"--gan trains super-resolvers such as esrgan_x4; {options.model} is a rescaler")
     return model.enable_reversible_backprop(options.reversible)
+
+
+def make(options: Options) -> Any:
+    """The model by name; weights with fewer couplings than --blocks asks for are grown to as many."""
+    weights, overrides = chosen_weights(options), options.overrides
+    blocks = overrides.pop("blocks", None) if weights is not None else None
+    model = create_model(options.model, weights=weights, **overrides)
+    if blocks is None:
+        return model
+    if not isinstance(model, InvertibleRescaler):
+        raise OptionError(f"--blocks are couplings; {options.model} is a {type(model).__name__}")
+    return grow(model, blocks)
 
 
 def check_super_resolver(options: Options) -> None:
@@ -75,3 +85,12 @@ def chosen_weights(options: Options) -> Path | str | None:
     """What --weights stands for: a path where there is such a file, otherwise a name or an address."""
     given = options.weights
     return Path(given) if given is not None and os.path.isfile(given) else given
+
+
+def told_weights(options: Options) -> str | None:
+    """``--weights`` as it is noted with the run: ``DEFAULT`` will be another member some day."""
+    chosen = chosen_weights(options)
+    if isinstance(chosen, str) and options.model in list_models(pretrained=True):
+        members = weights_of(options.model).__members__
+        return members[chosen].name if chosen in members else chosen
+    return None if chosen is None else str(chosen)

@@ -18,6 +18,7 @@ from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.images import from_uint8
 from training.adversary import Adversary
+from training.building import told_weights
 from training.machine import compile_model
 from training.moments import moments_of, restore_moments
 from training.objectives import objective_for
@@ -26,7 +27,7 @@ from training.pace import Pace
 from training.prefetch import Prefetched
 from training.recipe import Average, TrainStep, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
-from training.validation import METRICS, ValidationImage, measure, with_bicubic, with_model
+from training.validation import CEILING, METRICS, ValidationImage, measure, with_bicubic, with_model
 
 
 class TrainingError(RescalingError, RuntimeError):
@@ -78,7 +79,7 @@ class Trainer:
         far = device.type != "cpu" and images[0].device.type == "cpu"
         self._batches = Prefetched(sampler.batch_at, pin=on_gpu) if far else sampler
         self._images = fingerprint(images)
-        self._weights = options.weights
+        self._weights = told_weights(options)
         self._first = self.step = 0
         self.best = -math.inf
         self.skipped_in_a_row = 0
@@ -233,13 +234,15 @@ class Trainer:
                 self._measure_bicubic()
             self.metrics = self._averages(with_model(self.averaged_model.eval()), "val") | {"step": self.step}
             bicubic = math.nan if self._bicubic is None else self._bicubic["psnr_rgb"]
+            lr = self.metrics["lr_psnr_rgb"]
             self.say(
                 f"step {self.step}: val PSNR {self.metrics['psnr_rgb']:.2f} dB RGB (bicubic {bicubic:.2f}), "
                 f"{self.metrics['psnr_y']:.2f} dB Y, SSIM {self.metrics['ssim_rgb']:.4f}; "
-                f"LR against bicubic {self.metrics['lr_psnr_rgb']:.2f} dB"
+                + ("LR is bicubic's" if lr >= CEILING else f"LR against bicubic {lr:.2f} dB")
             )
             self._append({"step": self.step, "val": self.metrics})
-            better = keep_best and self.metrics["psnr_rgb"] > self.best
+            # An adversarial loss is not after PSNR: its best weights are its newest.
+            better = keep_best and (self.adversary is not None or self.metrics["psnr_rgb"] > self.best)
         if better:
             self.best = self.metrics["psnr_rgb"]
             self._write_weights("best")

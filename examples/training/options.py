@@ -202,7 +202,13 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     )
     add = parser.add_argument_group("model").add_argument
     add("--model", default=d.model, help="any registered rescaler or super-resolver")
-    add("--blocks", type=int, nargs="+", metavar="N", help="couplings per stage: one number or one for each")
+    add(
+        "--blocks",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="couplings per stage: one number or one for each; --weights with fewer are grown to as many",
+    )
     add(
         "--subnet",
         metavar="NAME[:OPTION=VALUE,...]",

@@ -13,6 +13,7 @@ from invertible_rescaling.errors import ImageError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
 
+CEILING = 100.0  # dB: what equals to the last bit has an infinite PSNR, and an average needs a number
 METRICS = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 
 
@@ -68,8 +69,7 @@ def measure(
         reference = quantize(bicubic_resize(hr, (lr.shape[2], lr.shape[3])))
         for prefix, got, wanted, border in (("", sr, hr, scale), ("lr_", lr, reference, 0)):
             for name, figure in _figures(got, wanted, border).items():
-                # LR that equals bicubic to the last bit has an infinite PSNR; an average needs a ceiling.
-                sums[prefix + name] = sums.get(prefix + name, 0.0) + min(figure, 100.0)
+                sums[prefix + name] = sums.get(prefix + name, 0.0) + min(figure, CEILING)
         if len(pictures) < 3:
             pictures.append((lr.cpu(), sr.cpu()))
     return sums, pictures
