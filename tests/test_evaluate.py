@@ -263,7 +263,7 @@ def test_shipped_weights_by_name(folder: Path, capsys: pytest.CaptureFixture[str
     assert code == 2
     assert "'V9'" in one_line_of(err)
     trained, untrained = report["rows"][2:]
-    assert trained["name"] == "iirn_x4, DEFAULT (x4 crdb 4+4, wavelet latent)"
+    assert trained["name"] == "iirn_x4, DEFAULT (x4 crdb 8+8, wavelet latent)"
     assert f"{IIRN_X4_Weights.DEFAULT.recipe['steps']:,} steps" in trained["budget"]
     assert untrained["budget"] is None
     model = iirn_x4(weights="DEFAULT").eval()

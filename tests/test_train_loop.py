@@ -533,7 +533,7 @@ def test_the_time_limit_counts_what_importing_takes():
 
 
 def test_shipped_weights_are_trained_on_by_name():
-    options = Options(model="iirn_x4", weights="DEFAULT")
+    options = Options(model="iirn_x4", weights="V3")
     assert build_model(options).blocks == (4, 4)
 
 

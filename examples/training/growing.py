@@ -26,7 +26,7 @@ def grow(model: InvertibleRescaler, blocks: int | Sequence[int]) -> InvertibleRe
     Example:
         >>> import torch
         >>> from invertible_rescaling import iirn_x4
-        >>> small = iirn_x4(weights="DEFAULT")
+        >>> small = iirn_x4(weights="V3")
         >>> large = grow(small, 8)
         >>> hr = torch.rand(1, 3, 16, 16)
         >>> torch.equal(large.downscale(hr), small.downscale(hr))
