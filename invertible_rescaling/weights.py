@@ -50,7 +50,9 @@ class Weights:
         multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
         licence: of the weights.
         training_data: one dictionary each: ``name``, ``licence``, ``images``.
-        recipe: ``device``, ``hours``, ``steps`` and the options of the training program.
+        recipe: ``device``, ``hours``, ``steps`` and the options of the training program. Hours and steps are
+            those of all runs in a row, the other options those of the last; ``None`` stands for what was the
+            program's default at that time.
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
             ``ssim_y`` and ``psnr_lr`` (LR against bicubic), by the convention of ``examples/evaluate.py``.
     """
