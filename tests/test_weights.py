@@ -37,6 +37,7 @@ from evaluation.task import Task
 from invertible_rescaling import (
     InvertibleRescaler,
     create_model,
+    edsr_x4,
     fetching,
     iirn_x2,
     iirn_x4,
@@ -316,7 +317,7 @@ def test_a_member_its_name_and_default_are_the_same_weights(development: type[We
 def test_the_latent_alone_can_be_overridden(development: type[WeightsEnum]) -> None:
     assert iirn_x4(weights="V1", latent="zero").config == {**small().config, "latent": {"name": "zero"}}
     for override in ({"blocks": 2}, {"subnet": "dense"}, {"clamp": 0.5}, {"channels": 1}):
-        message = rf"another model's checkpoint \({next(iter(override))}: file .*leave out the arguments"
+        message = rf"another model's checkpoint \({next(iter(override))}: file .*the file's values"
         with pytest.raises(CheckpointError, match=message):
             iirn_x4(weights="DEFAULT", **override)
 
@@ -356,12 +357,37 @@ def test_what_is_no_weights_is_refused(given: object) -> None:
         iirn_x4(weights=given)
 
 
-@pytest.mark.parametrize("given", ["", "no/such/file", "nothing.safetensors", Path("DEFAULT")])
+@pytest.mark.parametrize(
+    "given", ["no/such/file", "nothing.safetensors", "~/none.safetensors", Path("DEFAULT")]
+)
 def test_a_path_without_a_file_is_named(given: object) -> None:
-    with pytest.raises(
-        CheckpointError, match=f"weights='{str(given).strip('.')}.*there is no file of that path"
-    ):
+    with pytest.raises(CheckpointError, match=f"^weights='{given}': there is no file of that path$"):
         iirn_x4(weights=given)
+
+
+ADDRESSES = ("example.com/m.safetensors", "localhost:80/m.safetensors", "10.0.0.1:8/m", "http:/example.com/m")
+
+
+@pytest.mark.parametrize("given", ADDRESSES)
+def test_an_address_without_its_beginning_is_told_so(given: str) -> None:
+    with pytest.raises(CheckpointError, match=f"'{given}': .* before an address write http:// or https://"):
+        iirn_x4(weights=given)
+
+
+def test_folders_and_nothing_are_named_and_the_home_is_known(
+    made: Development, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for given in (tmp_path, str(tmp_path), "folder", "./folder", "."):
+        with pytest.raises(CheckpointError, match=r"^weights='.*' is a folder; pass the path"):
+            iirn_x4(weights=given)
+    with pytest.raises(CheckpointError, match=r"^weights='' is empty; leave it out for an untrained model"):
+        iirn_x4(weights="")
+    monkeypatch.setenv("HOME", str(made.checkpoint.parent))
+    monkeypatch.setenv("USERPROFILE", str(made.checkpoint.parent))
+    for home in ("~/best.safetensors", Path("~/best.safetensors")):
+        assert same(iirn_x4(weights=home), small())
 
 
 def test_the_newest_version_is_the_default(made: Development, tmp_path: Path) -> None:
@@ -512,6 +538,31 @@ def moved(handler: Handler, content: bytes) -> None:
     handler.answer(b"", 302, Location="/elsewhere/file", Content_Length="0")
 
 
+def in_a_circle(handler: Handler, content: bytes) -> None:
+    handler.service.plan = [in_a_circle]
+    handler.answer(b"", 302, Location=handler.path, Content_Length="0")
+
+
+def drip(handler: Handler, content: bytes, upto: int = 5000) -> None:
+    """Go on with a byte now and then, so that no wait for data is long."""
+    head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    handler.wfile.write(head[:upto])
+    for byte in (head + content)[upto:]:
+        if handler.service.stop.wait(0.02):
+            return
+        handler.wfile.write(bytes([byte]))
+
+
+def never_end(handler: Handler, content: bytes) -> None:
+    handler.answer(b"")
+    while not handler.service.stop.is_set():
+        handler.wfile.write(bytes(1 << 16))
+
+
+def announce_too_much(handler: Handler, content: bytes) -> None:
+    handler.answer(content, Content_Length="1000000000000")
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -601,6 +652,11 @@ FAILURES: dict[str, tuple[Behaviour, str]] = {
     "has no such file": (partial(status, code=404), "the server answered HTTP 404"),
     "forbids": (partial(status, code=403), "the server answered HTTP 403"),
     "fails": (partial(status, code=500), "the server answered HTTP 500"),
+    "redirects in a circle": (in_a_circle, "answered HTTP 302 .*redirect.* loop"),
+    "drips": (partial(drip, upto=200), r"less than 1000 bytes a second came for 0\.3 s, after"),
+    "drips its head": (partial(drip, upto=3), r"less than 1000 bytes a second came for 0\.3 s, after 0"),
+    "endless": (never_end, r"more than 1000000 bytes came.*, after \d+ bytes"),
+    "announces too much": (announce_too_much, "1000000000000 bytes are announced, and 1000000 are the most"),
 }
 
 
@@ -612,6 +668,8 @@ def test_a_failing_server_is_one_clear_error_and_a_clean_cache(
     service.plan = [behaviour]
     if "0.2 s" in message:
         monkeypatch.setattr(fetching, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetching, "PATIENCE", 0.3 if "0\\.3 s" in message else 60.0)
+    monkeypatch.setattr(fetching, "LARGEST", 1_000_000)
     started = time.monotonic()
     with pytest.raises(CheckpointError, match=message) as caught:
         load(service.url())
@@ -619,7 +677,10 @@ def test_a_failing_server_is_one_clear_error_and_a_clean_cache(
     assert service.url() in str(caught.value)
     assert ".tmp" not in str(caught.value)
     assert "nothing was kept or loaded" in str(caught.value)
+    assert "original" not in str(caught.value)  # no hint at .pth files where it is none
+    assert len(str(caught.value).splitlines()) == 1
     assert names(cache) == []
+    service.plan = []
     monkeypatch.setattr(fetching, "TIMEOUT", 5.0)
     assert same(load(service.url()), small())  # the next try is not hindered by the last
 
@@ -635,6 +696,17 @@ def test_a_server_that_is_not_there_is_named(service: Service, cache: Path) -> N
 def test_another_models_file_is_not_loaded(service: Service, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"another model's checkpoint \(scale: file 4, model 2"):
         iirn_x2(weights=service.url(), **SMALL)
+    for make, overrides in ((iirn_x2, {}), (irn_x4, {}), (edsr_x4, {}), (iirn_x4, {"blocks": 2})):
+        with pytest.raises(
+            CheckpointError, match=f"^{service.url()} is another model's.*nothing was kept"
+        ) as caught:
+            make(weights=service.url(), **overrides)
+        assert ".tmp" not in str(caught.value)
+        assert names(cache) == []
+    assert same(iirn_x4(weights=service.url()), small())
+    with pytest.raises(CheckpointError, match=f"^{service.url()} is another model's checkpoint"):
+        irn_x4(weights=service.url())
+    assert len(names(cache)) == 1  # it was there before, and whole: iirn_x4's
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(service: Service, cache: Path) -> None:
