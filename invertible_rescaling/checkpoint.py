@@ -290,9 +290,7 @@ def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
 def check_is_file(path: PathLike) -> None:
     """Raise CheckpointError where there is no file."""
     if os.path.isdir(path):
-        raise CheckpointError(
-            f"{os.fspath(path)!r} is a folder; pass the path of a checkpoint file, in it or not"
-        )
+        raise CheckpointError(f"{os.fspath(path)!r} is a folder; pass the path of a checkpoint file")
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint file at {os.fspath(path)!r}")
 

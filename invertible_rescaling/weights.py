@@ -219,7 +219,7 @@ def _no_file(given: Any, path: Path) -> str:
     if given == "":
         return " is empty; leave it out for an untrained model"
     if path.is_dir():
-        return " is a folder; pass the path of a checkpoint file, in it or not"
+        return " is a folder; pass the path of a checkpoint file"
     if _LIKE_AN_ADDRESS.match(str(given)):
         return ": there is no file of that path; before an address write http:// or https://"
     return ": there is no file of that path"
