@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 import torch
@@ -35,6 +35,7 @@ __all__ = [
 _KEY = "invertible_rescaling"
 _FORMAT = 1
 _FACTS = frozenset({"format", "config", "metadata", "sha256"})
+_PTH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 _STORABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PathLike = str | os.PathLike[str]
 Storable = InvertibleRescaler | SuperResolver
@@ -124,13 +125,7 @@ def load_checkpoint(
             its configuration.
     """
     tensors, facts = _read(path)
-    try:
-        model = model_of(facts["config"])
-    except (RescalingError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} describes a model that cannot be built here ({error}); import the package that "
-            "registers its parts first"
-        ) from error
+    model: nn.Module = build_for(facts["config"], path)
     if not isinstance(model, kind):
         raise CheckpointError(
             f"{path} holds a model of the class {type(model).__name__}, not {kind.__name__}: see kind="
@@ -157,6 +152,21 @@ def model_of(config: dict[str, Any]) -> Storable:
     return build(config) if "architecture" in config else InvertibleRescaler(**config)
 
 
+def build_for(config: dict[str, Any], path: PathLike) -> Storable:
+    """Make the untrained model that a file describes.
+
+    Raises:
+        CheckpointError: it describes none that can be made here.
+    """
+    try:
+        return model_of(config)
+    except (RescalingError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} describes a model that cannot be built here ({error}); import the package that "
+            "registers its parts first"
+        ) from error
+
+
 def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> None:
     """Fill an existing model from a checkpoint of the same structure.
 
@@ -167,16 +177,33 @@ def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> Non
             channels or blocks, sub-network or clamp, or is another architecture's. The model is then left as
             it was.
     """
+    load_made(lambda config: model, path, strict=strict)
+
+
+def load_made(make: Callable[[dict[str, Any]], Any], path: PathLike, *, strict: bool = True) -> Any:
+    """Fill the model that ``make`` returns for a checkpoint's configuration, and return it.
+
+    Raises:
+        CheckpointError: as for :func:`load_weights`.
+    """
     tensors, facts = _read(path)
-    theirs, ours = facts["config"], model.config
-    differing = [key for key in ours | theirs if key != "latent" and theirs.get(key) != ours.get(key)]
+    theirs = facts["config"]
+    model = make(theirs)
+    ours = model.config
+    check_same({key: theirs.get(key) for key in ours | theirs if key != "latent"}, ours, path)
+    fill(model, tensors, path, strict)
+    return model
+
+
+def check_same(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: PathLike) -> None:
+    """Raise CheckpointError where any of the values that a file has is not the model's."""
+    differing = [key for key in theirs if theirs[key] != ours.get(key)]
     if differing:
-        listed = ", ".join(f"{key}: file {theirs.get(key)!r}, model {ours.get(key)!r}" for key in differing)
+        listed = ", ".join(f"{key}: file {theirs[key]!r}, model {ours.get(key)!r}" for key in differing)
         raise CheckpointError(
-            f"{path} is another model's checkpoint ({listed}); leave out the arguments that differ, or build "
+            f"{path} is another model's checkpoint ({listed}); build this model with the file's values, or "
             "the file's own model with load_checkpoint"
         )
-    fill(model, tensors, path, strict)
 
 
 def read_metadata(path: PathLike) -> dict[str, Any]:
@@ -210,9 +237,9 @@ def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], d
             names = list(file.keys()) if tensors else []
             found = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
+        hint = "; for the original IRN authors' .pth files there is load_original_irn" * _is_pth(path)
         raise CheckpointError(
-            f"{path} is cut short or is no safetensors file ({first_line(error)}); "
-            "for the original IRN authors' .pth files there is load_original_irn"
+            f"{path} is cut short or is no safetensors file ({first_line(error)}){hint}"
         ) from error
     try:
         facts = json.loads(header[_KEY])
@@ -262,8 +289,19 @@ def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
 
 def check_is_file(path: PathLike) -> None:
     """Raise CheckpointError where there is no file."""
+    if os.path.isdir(path):
+        raise CheckpointError(f"{os.fspath(path)!r} is a folder; pass the path of a checkpoint file")
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint file at {os.fspath(path)!r}")
+
+
+def _is_pth(path: PathLike) -> bool:
+    """Whether a file begins as those of ``torch.save`` do, today's or the older ones."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(16).startswith(_PTH)
+    except OSError:
+        return False
 
 
 def first_line(error: BaseException) -> str:

@@ -7,24 +7,27 @@ Each factory of a rescaler takes ``weights`` and overrides for any argument of
   and SR what the latent alone makes of it;
 - ``"DEFAULT"`` or ``"V1"``, a member of the model's enum in :mod:`invertible_rescaling.weights` or its name:
   trained weights that came with the package, and the configuration they were trained with;
-- the path of a checkpoint that ``save_checkpoint`` made for the same configuration;
+- the path of a checkpoint that ``save_checkpoint`` made of such a model: of the same architecture, scale,
+  channels and kind of sub-network. The rest of the configuration, as the number of couplings, is the file's;
 - its ``http(s)`` address. The file is kept in torch's hub cache; ``#sha256=...`` at the address's end, or the
   first digits of the hash in its name (``name-1a2b3c4d.safetensors``), are checked.
 
-Whatever they are, all that is read is verified, and nothing in it is executed. The super-resolution networks
-take ``weights`` alike, and overrides for the arguments of their classes in
-:mod:`invertible_rescaling.comparison`.
+Whatever they are, all that is read is verified, and nothing in it is executed. Overrides beside weights may
+change the latent; any other must be what the weights were trained with. The super-resolution networks take
+``weights`` alike, and overrides for the arguments of their classes in :mod:`invertible_rescaling.comparison`.
 """
 
+from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from invertible_rescaling.checkpoint import load_weights
+from invertible_rescaling.checkpoint import build_for, check_same, load_made
 from invertible_rescaling.comparison.super_resolver import SuperResolver
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, RescalingError
 from invertible_rescaling.registry import register_model
 from invertible_rescaling.rescaler import InvertibleRescaler
-from invertible_rescaling.weights import WeightsEnum, choose_weights, weights_file, weights_of
+from invertible_rescaling.weights import WeightsEnum, choose_weights, load_with, weights_of
 
 if TYPE_CHECKING:  # they are here for comparison, and imported where they are asked for
     from invertible_rescaling.comparison.edsr import EDSR
@@ -47,28 +50,47 @@ __all__ = [
 ]
 
 WeightsLike = WeightsEnum | str | PathLike[str] | None
-
-
 Model = TypeVar("Model", bound="InvertibleRescaler | SuperResolver")
+
+_KIND = ("architecture", "scale", "channels", "subnet")  # what a named model is, whatever its sizes
+
+
+def _name(value: Any) -> Any:
+    return value.get("name") if isinstance(value, Mapping) else value
 
 
 def _build(
-    name: str, make: type[Model], weights: WeightsLike, overrides: dict[str, Any], **defaults: Any
+    name: str, make: type[Model], weights: WeightsLike, overrides: dict[str, Any], **named: Any
 ) -> Model:
     if "scale" in overrides:
         raise ConfigError(
             f"the scale of a named model is fixed, got scale={overrides['scale']!r}; name another"
         )
+
+    def made(config: dict[str, Any]) -> Model:
+        try:
+            return make(**(named | config | overrides))
+        except TypeError as error:
+            raise ConfigError(f"{name} does not take {overrides!r}: {error}") from error
+
+    def load(path: Path) -> Model:
+        def of_file(config: dict[str, Any]) -> Model:
+            ours = {"architecture": getattr(make, "architecture", None), "channels": 3, **named}
+            kind = {key: config.get(key) for key in _KIND if key in ours and key not in overrides}
+            check_same(
+                {key: value for key, value in kind.items() if _name(value) != _name(ours[key])}, ours, path
+            )
+            try:
+                return made({key: value for key, value in config.items() if key != "architecture"})
+            except RescalingError:
+                build_for(config, path)  # which of the two is at fault, the file or the overrides?
+                raise
+
+        model: Model = load_made(of_file, path)
+        return model
+
     chosen = choose_weights(weights, name)
-    trained = chosen.value.config if isinstance(chosen, WeightsEnum) else {}
-    arguments = {key: value for key, value in trained.items() if key != "architecture"}
-    try:
-        model = make(**(defaults | arguments | overrides))
-    except TypeError as error:
-        raise ConfigError(f"{name} does not take {overrides!r}: {error}") from error
-    if chosen is not None:
-        load_weights(model, weights_file(chosen))
-    return model
+    return made({}) if chosen is None else load_with(load, chosen)
 
 
 def _iirn(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
@@ -96,10 +118,12 @@ def iirn_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler
     Args:
         weights: ``None``, ``"DEFAULT"`` or another member of ``IIRN_X2_Weights``, a checkpoint's path or
             its http(s) address; see :mod:`invertible_rescaling.models`.
-        **overrides: arguments of :class:`InvertibleRescaler` to change; with weights, the latent alone.
+        **overrides: arguments of :class:`InvertibleRescaler` to change; with weights, which bring their own
+            numbers of blocks and options of the sub-network, the latent alone.
 
     Raises:
-        CheckpointError: the file is damaged, foreign or another model's, or cannot be had.
+        CheckpointError: the file is damaged, foreign or another model's, overrides contradict it, or it
+            cannot be had.
         ConfigError: overrides that do not fit together.
         UnknownNameError: no weights, sub-network or latent of that name.
 

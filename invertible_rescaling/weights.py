@@ -7,10 +7,12 @@ What is known of a member lies in ``pretrained/MODEL_vN.json``, beside the file 
 import difflib
 import json
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum, EnumType
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from invertible_rescaling.errors import CheckpointError, UnknownNameError
 from invertible_rescaling.files import sha256_of
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 PRETRAINED = Path(__file__).with_name("pretrained")
+_LIKE_AN_ADDRESS = re.compile(r"([\w-]+(\.[\w-]+)+(:\d+)?|[\w-]+:\d+|https?:)/")
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Weights:
         multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
         licence: of the weights.
         training_data: one dictionary each: ``name``, ``licence``, ``images``.
-        recipe: ``device``, ``hours``, ``steps`` and the options of the training program.
+        recipe: ``device``, ``hours``, ``steps`` and the options of the training program. Hours and steps are
+            those of all runs in a row, the other options those of the last; ``None`` stands for what was the
+            program's default at that time.
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
             ``ssim_y`` and ``psnr_lr`` (LR against bicubic), by the convention of ``examples/evaluate.py``.
     """
@@ -192,11 +198,11 @@ def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str | None:
     if isinstance(given, str) and given in enum.__members__:
         return enum[given]
     if isinstance(given, str | os.PathLike):
-        path = Path(os.fspath(given))
-        if path.is_file():
+        path = Path(os.path.expanduser(os.fspath(given)))
+        if given and path.is_file():
             return path
-        if not isinstance(given, str) or not given.isidentifier():
-            raise CheckpointError(f"weights={str(given)!r}: there is no file of that path")
+        if not isinstance(given, str) or not given.isidentifier() or path.is_dir():
+            raise CheckpointError(f"weights={str(given)!r}{_no_file(given, path)}")
         if enum.__members__:
             raise UnknownNameError(
                 _unknown(f"no weights of {model} are named {given!r}", given.upper(), list(enum.__members__))
@@ -209,15 +215,31 @@ def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str | None:
     )
 
 
-def weights_file(chosen: WeightsEnum | Path | str) -> Path:
-    """Return the file of what :func:`choose_weights` returned: verified, and fetched if need be."""
+def _no_file(given: Any, path: Path) -> str:
+    if given == "":
+        return " is empty; leave it out for an untrained model"
+    if path.is_dir():
+        return " is a folder; pass the path of a checkpoint file"
+    if _LIKE_AN_ADDRESS.match(str(given)):
+        return ": there is no file of that path; before an address write http:// or https://"
+    return ": there is no file of that path"
+
+
+def load_with(load: Callable[[Path], Loaded], chosen: WeightsEnum | Path | str) -> Loaded:
+    """Return what ``load`` makes of the file of what :func:`choose_weights` returned.
+
+    The file is verified, and fetched if need be; a fetched file that ``load`` refuses is not kept.
+
+    Raises:
+        CheckpointError: the file is damaged or cannot be had, or ``load`` raises it.
+    """
     if isinstance(chosen, WeightsEnum):
-        return chosen.locate()
+        return load(chosen.locate())
     if isinstance(chosen, Path):
-        return chosen
+        return load(chosen)
     from invertible_rescaling.fetching import fetch  # here, since few need it
 
-    return fetch(chosen)
+    return fetch(chosen, load)
 
 
 def _unknown(problem: str, name: str, known: list[str]) -> str:

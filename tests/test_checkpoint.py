@@ -342,9 +342,12 @@ def test_other_files_are_refused(tmp_path, content: bytes) -> None:
 
 
 def test_missing_files_and_folders_are_named(tmp_path) -> None:
-    for path in (tmp_path / "nothing.safetensors", tmp_path):
+    for path, message in (
+        (tmp_path / "nothing.pth", "there is no checkpoint file at"),
+        (tmp_path, "is a folder"),
+    ):
         for load in (load_checkpoint, load_original_irn, read_metadata):
-            with pytest.raises(CheckpointError, match="there is no checkpoint file at"):
+            with pytest.raises(CheckpointError, match=message):
                 load(path)
 
 
@@ -381,6 +384,13 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, write, wrapped: bool)
 def test_a_pickled_state_dict_is_no_checkpoint_and_points_to_the_importer(tmp_path) -> None:
     torch.save(_tiny().state_dict(), tmp_path / "weights.pth")
     _refused(tmp_path / "weights.pth", "load_original_irn")
+    torch.save(_tiny().state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    _refused(tmp_path / "old.pth", "load_original_irn")
+    for content in (b"", b"<html>log in!</html>", b"\xff" * 200):
+        (tmp_path / "no.pth").write_bytes(content)
+        with pytest.raises(CheckpointError, match="cut short") as caught:
+            load_checkpoint(tmp_path / "no.pth")
+        assert "original" not in str(caught.value)
 
 
 # The original authors' files
