@@ -60,7 +60,7 @@ def demo_options(options: Options) -> Options:
     options = replace(options, loss_weights=(1.0, 1.0, 1.0))
     options = replace(options, precision="no") if options.precision == "auto" else options
     options = replace(options, compile="off") if options.compile == "auto" else options
-    recipe = replace(options, batch_size=8, patch=48, lr=1e-3, ema=0.99, warmup=50, log_every=20)
+    recipe = replace(options, batch_size=8, patch=48, lr=1e-3, clip=1.0, ema=0.99, warmup=50, log_every=20)
     return replace(recipe, out=free, blocks=options.blocks or (2, 2), validate_every=200, save_every=200)
 
 

@@ -51,11 +51,11 @@ class Options:
     sub_images: int | None = None
     sub_image_step: int = 240
     images_on: ImagesOn = "auto"
-    lr: float = 2e-4
+    lr: float = 8e-4
     schedule: Schedule = "cosine"
     warmup: int = 500
     beta2: float = 0.999
-    clip: float = 1.0
+    clip: float = 0.1
     ema: float = 0.999
     loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
     gan: Gan | None = None
