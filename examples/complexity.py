@@ -1,19 +1,22 @@
 """What the models cost: Mo & Chen's Table 2 recomputed, and the columns that compare like with like.
 
     python examples/complexity.py
-    python examples/complexity.py iirn_x4 irn_x4 --size 40 40 --hr 256 256 --repeats 5 --json complexity.json
+    python examples/complexity.py iirn_x4:DEFAULT iirn_x4:V3 --size 40 40 --hr 256 256 --repeats 5 --json -
 
 The paper prints multiply-adds for a 40x40 input, which is LR for the super-resolution networks (160x160
 comes out) and HR for the rescalers. Beside that stand the multiply-adds of both directions for one HR size,
 and with --repeats what they take, in medians of rounds in which the models take turns. Bicubic counts as
-nothing.
+nothing; the times of a super-resolution network's way down are bicubic's.
 
 "Convolutions" are all convolutions' multiply-adds. "Counted as printed" adds one for each bias added,
-activation and value pooled, which comes within 1% of the printed figures.
+activation and value pooled, which comes within 1% of the printed figures. With
+weights, which may be those of another network (iirn_x4:V3 has four couplings a stage, where the paper has
+eight), what is printed stands beside the paper's own network alone.
 """
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,6 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarking.timing import medians
+from evaluate import at_least
+from evaluation.report import align
+from evaluation.words import one_line, write_json
 from invertible_rescaling import ChannelAttention, RescalingError, create_model
 from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.comparison.super_resolver import SuperResolver
@@ -33,8 +39,10 @@ from invertible_rescaling.errors import ConfigError
 MODELS = ("srcnn_x4", "srresnet_x4", "srgan_x4", "esrgan_x4", "edsr_x4", "irn_x4", "iirn_x4")
 
 # Parameters and multiply-adds of Mo & Chen 2021, Table 2. For IRN and IIRN it has "K" where M is meant.
-# SRGAN's 36.4M parameters are not those of the generator, which is SRResNet's: they would have to count a
-# discriminator with fully connected layers for a large input, and more, which no rescaling needs.
+# SRGAN's 36.4M parameters are not those of the generator, which is SRResNet's: 1.518M. It may be that all of
+# its training is counted: with ESRGAN's authors' discriminator for patches of 128x128 (14.50M) and VGG19's
+# convolutions (20.02M) it is 36.04M, 1.0% less. That is plausible, not proven; with SRGAN's own discriminator
+# as Fig. 4 of its paper has it for 96x96 (23.57M), and no VGG19, it is 25.08M.
 PRINTED = {
     "srcnn_x4": (20.1e3, 0.52e9),
     "srresnet_x4": (1.52e6, 4.07e9),
@@ -134,11 +142,21 @@ def cost(name: str, model: Model, size: tuple[int, int], hr_size: tuple[int, int
         given = _image(model, size)
         convolutions, _ = multiply_adds(model, lambda: model(given))
         as_printed, _ = multiply_adds(model, lambda: model(given), everything=True)
-    parameters, printed = PRINTED.get(name, (None, None))
+    parameters, printed = printed_of(name, model)
     return Cost(
         *(name, fair.parameters, parameters, convolutions, as_printed, printed),
         *(fair.downscale, fair.upscale, None, None),
     )
+
+
+def printed_of(given: str, model: Model) -> tuple[float, float] | tuple[None, None]:
+    """What is printed of NAME or NAME:WEIGHTS, unless the weights are of another network than NAME's."""
+    name, colon, _ = given.partition(":")
+    if name not in PRINTED:
+        return None, None
+    own = create_model(name).config if colon else model.config
+    same = all(own.get(key) == value for key, value in model.config.items() if key != "latent")
+    return PRINTED[name] if same else (None, None)
 
 
 def measure(models: dict[str, Model], hr_size: tuple[int, int], repeats: int) -> dict[str, float]:
@@ -152,91 +170,155 @@ def measure(models: dict[str, Model], hr_size: tuple[int, int], repeats: int) ->
     return medians(calls, repeats, torch.device("cpu"))
 
 
-def make(name: str) -> Model:
-    """An untrained model, since trained ones cost the same.
+def make(given: str) -> Model:
+    """NAME, an untrained model, or NAME:WEIGHTS, of which only the configuration matters here.
 
     Raises:
-        RescalingError: no such model, or none that can be counted.
+        RescalingError, OSError: no such model or weights, or none that can be counted.
     """
-    model = create_model(name)
+    name, colon, weights = given.partition(":")
+    model = create_model(name, weights=weights if colon else None)
     if not isinstance(model, Model):
-        raise ConfigError(f"{name} is a {type(model).__name__}; name a rescaler or a super-resolver")
+        raise ConfigError(f"a {type(model).__name__} cannot be counted; name a rescaler or a super-resolver")
     return model.eval()
 
 
-def to_markdown(rows: Sequence[Cost], size: tuple[int, int], hr: tuple[int, int]) -> str:
-    """The table; figures in millions."""
-    head = (
-        "model",
-        "parameters, M",
-        "printed",
-        f"convolutions at {size[0]}x{size[1]}, M",
-        "counted as printed, M",
-        "printed, M",
-        "off",
-        f"HR {hr[0]}x{hr[1]}: down, M",
-        "up, M",
-        "down, ms",
-        "up, ms",
-    )
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for row in rows:
+@dataclass
+class Table:
+    """All that the program has to say at the end."""
+
+    size: tuple[int, int]
+    hr: tuple[int, int]
+    repeats: int
+    rows: list[Cost]
+    problems: list[str]
+
+
+def tabulate(names: Sequence[str], size: tuple[int, int], hr: tuple[int, int], repeats: int) -> Table:
+    """Count and time the models; what goes wrong is collected, not raised, and costs no other figure."""
+    table = Table(size, hr, repeats, [], [])
+    models: dict[str, Model] = {}
+    for name in dict.fromkeys(names):
+        try:
+            model = make(name)
+            table.rows.append(cost(name, model, size, hr))
+            models[name] = model
+        except (RescalingError, OSError, RuntimeError, MemoryError) as error:
+            table.problems.append(f"{name}: {one_line(error)}")
+    if models and repeats:
+        try:
+            seconds = measure(models, hr, repeats)
+        except (RescalingError, RuntimeError, MemoryError) as error:
+            table.problems.append(f"no times: {one_line(error)}")
+        else:
+            table.rows = [
+                replace(row, down_s=seconds[f"{row.model} down"], up_s=seconds[f"{row.model} up"])
+                for row in table.rows
+            ]
+    return table
+
+
+def to_markdown(table: Table) -> str:
+    """Parameters and multiply-adds in millions; times only where they were asked for."""
+    given, hr = ("x".join(map(str, size)) for size in (table.size, table.hr))
+    cells = [
+        [
+            *("model", "parameters, M", "parameters printed, M"),
+            *(f"{given} input: convolutions, M", "counted as printed, M", "multiply-adds printed, M", "off"),
+            *(f"HR {hr}: down, multiply-adds, M", "up, multiply-adds, M"),
+            *(("down, ms", "up, ms") if table.repeats else ()),
+        ]
+    ]
+    for row in table.rows:
         off = "" if row.printed is None else f"{100 * (row.as_printed / row.printed - 1):+.1f} %"
-        cells = (
-            *(row.model, _millions(row.parameters, 4), _millions(row.printed_parameters, 4)),
-            *(_millions(row.convolutions), _millions(row.as_printed), _millions(row.printed), off),
-            *(_millions(row.hr_down), _millions(row.hr_up)),
-            *("" if s is None else f"{1e3 * s:.0f}" for s in (row.down_s, row.up_s)),
+        cells.append(
+            [
+                *(row.model, _millions(row.parameters, 4), _millions(row.printed_parameters, 4)),
+                *(_millions(row.convolutions), _millions(row.as_printed), _millions(row.printed), off),
+                *(_millions(row.hr_down), _millions(row.hr_up)),
+                *((_milliseconds(row.down_s), _milliseconds(row.up_s)) if table.repeats else ()),
+            ]
         )
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+    return "\n".join(align(cells))
+
+
+def to_json(table: Table) -> str:
+    """The same as data, multiply-adds as numbers and times in seconds, and where they were measured."""
+    from benchmark import machine  # which imports this module
+
+    environment = {
+        "device": "cpu",
+        "machine": machine("cpu"),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    data = {
+        "size": table.size,
+        "hr": table.hr,
+        "repeats": table.repeats,
+        "environment": environment,
+        "rows": [asdict(row) for row in table.rows],
+    }
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def _millions(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value / 1e6:.{digits}f}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; return 0, or 2 where a model has no row or the file cannot be written."""
+def _milliseconds(seconds: float | None) -> str:
+    """With three significant digits, and without an exponent."""
+    if not seconds:
+        return "" if seconds is None else "0"
+    value = float(f"{1e3 * seconds:.3g}")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; argparse itself ends with code 2 on a mistake in it."""
     parser = argparse.ArgumentParser(prog="complexity.py", description="Parameters, multiply-adds and time.")
     add = parser.add_argument
     add(
         "models",
         nargs="*",
-        metavar="MODEL",
-        help="registered models; those of the paper's Table 2 by default",
+        metavar="NAME[:WEIGHTS]",
+        help="registered models, with weights the network that these belong to; those of the paper's Table 2 "
+        "by default",
     )
-    add("--size", type=int, nargs=2, default=(40, 40), metavar=("H", "W"), help="of the paper's input")
-    add("--hr", type=int, nargs=2, default=(256, 256), metavar=("H", "W"), help="of HR, where all have one")
-    add("--repeats", type=int, default=0, metavar="N", help="time so many rounds; none by default")
-    add("--json", type=Path, metavar="FILE", help="write all figures there too")
-    options = parser.parse_args(argv)
-    size, hr = tuple(options.size), tuple(options.hr)
-    problems: list[str] = []
-    models: dict[str, Model] = {}
-    rows: list[Cost] = []
-    for name in dict.fromkeys(options.models or MODELS):
-        try:
-            model = make(name)
-            rows.append(cost(name, model, size, hr))
-            models[name] = model
-        except (RescalingError, RuntimeError) as error:
-            problems.append(str(error))
-    if options.repeats > 0:
-        seconds = measure(models, hr, options.repeats)
-        rows = [
-            replace(row, down_s=seconds[f"{row.model} down"], up_s=seconds[f"{row.model} up"]) for row in rows
-        ]
-    if rows:
-        print(to_markdown(rows, size, hr))
-    if options.json is not None:
-        try:
-            options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-        except OSError as error:
-            problems.append(f"cannot write --json {options.json}: {error.strerror or error}")
-    for problem in problems:
+    sides: dict[str, Any] = {"type": at_least(1), "nargs": 2, "metavar": ("H", "W")}
+    add("--size", default=(40, 40), **sides, help="of the paper's input (default: 40 40)")
+    add("--hr", default=(256, 256), **sides, help="of HR, where all have one (default: 256 256)")
+    add("--repeats", type=at_least(0), default=0, metavar="N", help="time so many rounds; none by default")
+    add("--json", metavar="FILE", help="write all figures there too; - prints them in place of the table")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; return 0, or 2 if anything went wrong on the way, or 130 if interrupted."""
+    options = parse(argv)
+    try:
+        table = tabulate(options.models or MODELS, tuple(options.size), tuple(options.hr), options.repeats)
+        output(table, options.json)
+    except KeyboardInterrupt:
+        print("complexity.py: interrupted", file=sys.stderr)
+        return 130
+    for problem in table.problems:
         print(f"complexity.py: {problem}", file=sys.stderr)
-    return 2 if problems else 0
+    return 2 if table.problems else 0
+
+
+def output(table: Table, json_file: str | None) -> None:
+    """Print the table or JSON; write JSON, whose place may be unwritable."""
+    if json_file == "-":
+        print(to_json(table), end="")
+        return
+    if table.rows:
+        print(to_markdown(table), flush=True)
+    if json_file is not None:
+        try:
+            write_json(Path(json_file), to_json(table))
+        except OSError as error:
+            table.problems.append(f"cannot write --json {json_file}: {error.strerror or error}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import uniform
-from tolerances import ROUND_TRIP
-from torch import nn
+from tolerances import ROUND_TRIP, SAME
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate, leaky_relu, pixel_shuffle, relu
 
 from invertible_rescaling import (
     RRDB,
@@ -90,6 +91,89 @@ def test_untrained_esrgan_enlarges_what_its_first_convolution_sees() -> None:
     model = create_model("esrgan_x4", **SMALL["esrgan_x4"])
     features = uniform(1, 4, 5, 5)
     torch.testing.assert_close(model.body[0](features), 1.2 * features)
+
+
+# ---- what each computes, written down once more from its paper
+
+
+def run(layer: nn.Module, x: Tensor) -> Tensor:
+    """A convolution of odd size over zero padding."""
+    return conv2d(x, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
+
+
+def residual(block: nn.Module, x: Tensor) -> Tensor:
+    """Lim et al. 2017, Fig. 2c."""
+    return x + run(block.second, relu(run(block.first, x)))
+
+
+def dense(block: nn.Module, x: Tensor) -> Tensor:
+    """Wang et al. 2018, Fig. 4: five convolutions, each of all features before it; the last is linear."""
+    features = [x]
+    for layer in block.features.convs:
+        features.append(leaky_relu(run(layer, torch.cat(features, 1)), 0.2))
+    return run(block.last, torch.cat(features, 1))
+
+
+def srcnn(model: SuperResolver, lr: Tensor) -> Tensor:
+    """Dong et al. 2014, section 3.1: patches, non-linear mapping, reconstruction."""
+    y = bicubic_resize(lr, (4 * lr.shape[2], 4 * lr.shape[3]))
+    return run(model.reconstruction, relu(run(model.mapping, relu(run(model.patches, y)))))
+
+
+def edsr(model: SuperResolver, lr: Tensor) -> Tensor:
+    """Lim et al. 2017, Fig. 3, and section 4.1: DIV2K's mean is subtracted."""
+    mean = torch.tensor((0.4488, 0.4371, 0.4040)).view(1, 3, 1, 1)
+    head = run(model.first, lr - mean)
+    y = head
+    for block in model.body[:-1]:
+        y = residual(block, y)
+    y = head + run(model.body[-1], y)
+    for layer in (model.enlarge[0], model.enlarge[2]):
+        y = pixel_shuffle(run(layer, y), 2)
+    return run(model.last, y) + mean
+
+
+def srresnet(model: SuperResolver, lr: Tensor) -> Tensor:
+    """Without batch norm, and with the bilinear base that fits Mo & Chen's Table 2."""
+    y = leaky_relu(run(model.first, lr), 0.1)
+    for block in model.body:
+        y = residual(block, y)
+    for layer in (model.enlarge[0], model.enlarge[3]):
+        y = leaky_relu(pixel_shuffle(run(layer, y), 2), 0.1)
+    y = run(model.last, leaky_relu(run(model.full_size, y), 0.1))
+    return y + interpolate(lr, scale_factor=4, mode="bilinear")
+
+
+def esrgan(model: SuperResolver, lr: Tensor) -> Tensor:
+    """Wang et al. 2018, section 3.1: residual scaling by 0.2 twice, a skip over the trunk."""
+    head = run(model.first, lr)
+    trunk = head
+    for group in model.body[:-1]:
+        y = trunk
+        for block in group.blocks:
+            y = y + 0.2 * dense(block, y)
+        trunk = trunk + 0.2 * y
+    y = head + run(model.body[-1], trunk)
+    for layer in model.enlarge:
+        y = leaky_relu(run(layer, y.repeat_interleave(2, 2).repeat_interleave(2, 3)), 0.2)
+    return run(model.last, leaky_relu(run(model.full_size, y), 0.2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        *(("srcnn_x4", srcnn), ("srresnet_x4", srresnet), ("srgan_x4", srresnet)),
+        *(("edsr_x4", edsr), ("esrgan_x4", esrgan)),
+    ],
+)
+def test_each_computes_what_its_paper_says(name: str, written) -> None:
+    model = create_model(name, **(SMALL[name] | ({} if name == "srcnn_x4" else {"blocks": 2})))
+    model = randomize(model.double(), 1.0).eval()
+    lr = uniform(2, 3, 5, 6, dtype=torch.float64)
+    out = model(lr)
+    assert out.std() > 0.01
+    torch.testing.assert_close(out, written(model, lr), atol=SAME[torch.float64], rtol=0)
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))

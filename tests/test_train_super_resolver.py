@@ -179,6 +179,15 @@ def test_vgg54_is_taken_before_and_after_its_activation(torchvision):
     assert len(vgg_features(RECIPES["srgan"].layers).network) == 36
 
 
+def test_vgg54_is_where_torchvision_has_it():
+    models = pytest.importorskip("torchvision").models
+    with torch.device("meta"):
+        features = models.vgg19(weights=None).features
+    convs = [index for index, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    assert convs[-1] == 34  # the fifth group's fourth convolution is the last
+    assert isinstance(features[35], nn.ReLU)
+
+
 def test_features_are_of_normalised_images_and_are_not_trained(torchvision):
     features, hr = vgg_features(2), uniform(1, 3, 8, 8)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -214,6 +223,17 @@ def test_a_step_without_a_finite_gradient_is_left_out(torchvision):
     before = [p.clone() for p in against.discriminator.parameters()]
     assert math.isnan(against.train(torch.full((2, 3, 32, 32), math.nan), uniform(2, 3, 32, 32), 1e-3))
     assert all(map(torch.equal, before, against.discriminator.parameters()))
+
+
+def test_a_discriminators_gradient_is_clipped(torchvision):
+    norms = {}
+    for clip in (1e-3, 1e6):
+        against = adversary("srgan", clip=clip)
+        against.train(uniform(2, 3, 32, 32), 0.5 * torch.ones(2, 3, 32, 32), 1e-3)
+        gradients = [p.grad.norm() for p in against.discriminator.parameters()]
+        norms[clip] = float(torch.stack(gradients).norm())
+    assert norms[1e6] > 0.1  # as it comes
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_the_discriminator_is_srgans():
