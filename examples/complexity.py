@@ -9,9 +9,8 @@ and with --repeats what they take, in medians of rounds in which the models take
 nothing; the times of a super-resolution network's way down are bicubic's.
 
 "Convolutions" are all convolutions' multiply-adds. "Counted as printed" adds one for each bias added,
-activation and value pooled, which comes within 1% of the printed figures. With
-weights, which may be those of another network (iirn_x4:V3 has four couplings a stage, where the paper has
-eight), what is printed stands beside the paper's own network alone.
+activation and value pooled, which comes within 1% of the printed figures. What is printed stands beside the
+paper's own network alone: weights may be those of another (iirn_x4:V3 has four couplings a stage, not eight).
 """
 
 import argparse

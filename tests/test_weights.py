@@ -926,6 +926,50 @@ def test_a_network_for_comparison_ships_as_a_rescaler_does(
         assert "edsr.safetensors holds edsr" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("model", "trained", "message"),
+    [
+        ("srgan_x4", {"model": "srresnet_x4", "gan": None}, "trained without --gan: that is srresnet_x4"),
+        ("srresnet_x4", {"model": "srgan_x4", "gan": "srgan"}, "with --gan srgan: that is srgan_x4"),
+        ("srresnet_x4", {"model": "edsr_x4"}, "was trained as edsr_x4, not as srresnet_x4"),
+        ("srresnet_x4", {"weights": "DEFAULT"}, "--begun-with"),
+    ],
+)
+def test_weights_ship_as_what_they_were_trained_as(
+    made: Development,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    trained: dict[str, Any],
+    message: str,
+) -> None:
+    file = tmp_path / "m.safetensors"
+    save_checkpoint(
+        create_model("srresnet_x4", width=4, blocks=1), file, metadata={"step": 2, "options": trained}
+    )
+    assert ship(file, made.benchmarks, tmp_path / "out", "--model", model) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_run_was_begun_with_can_be_said_in_lasting_words(made: Development, tmp_path: Path) -> None:
+    file = tmp_path / "m.safetensors"
+    save_checkpoint(small(), file, metadata={"step": 2, "options": {"weights": "DEFAULT"}})
+    assert ship(file, made.benchmarks, tmp_path / "out", "--begun-with", "V3, grown") == 0
+    assert read_members("iirn_x4", tmp_path / "out").V1.recipe["weights"] == "V3, grown"
+
+
+def test_the_package_is_kept_small_and_other_folders_take_any_size(
+    made: Development, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ship_weights, "LARGEST_MB", 0.001)
+    assert ship(made.checkpoint, made.benchmarks, tmp_path / "beside") == 0
+    monkeypatch.setattr(ship_weights, "PRETRAINED", tmp_path / "package")
+    assert ship(made.checkpoint, made.benchmarks, tmp_path / "package") == 2
+    assert "keep it beside it with --out DIR, for weights=PATH" in capsys.readouterr().err
+    assert not (tmp_path / "package").exists()
+
+
 @pytest.mark.parametrize("full_at", [1, 2])
 def test_a_disk_that_fills_up_while_weights_are_replaced_leaves_the_old_ones(
     made: Development,
