@@ -58,7 +58,8 @@ class Weights:
             those of all runs in a row, the other options those of the last; ``None`` stands for what was the
             program's default at that time.
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
-            ``ssim_y`` and ``psnr_lr`` (LR against bicubic), by the convention of ``examples/evaluate.py``.
+            ``ssim_y`` and ``psnr_lr`` (LR against bicubic; ``None`` where LR is bicubic's), by the convention
+            of ``examples/evaluate.py``.
     """
 
     file: str
@@ -71,7 +72,7 @@ class Weights:
     licence: str
     training_data: list[dict[str, Any]]
     recipe: dict[str, Any]
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float | None]]
 
 
 _FIELDS = tuple(field.name for field in fields(Weights))

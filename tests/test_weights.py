@@ -8,6 +8,7 @@ import copy
 import errno
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -268,6 +269,9 @@ def test_the_recorded_figures_on_set5_come_out_again(case: Case) -> None:
     assert {"images", *found} == recorded.keys()
     assert benchmark.measured == recorded["images"]
     for name, value in found.items():
+        if recorded[name] is None:  # as JSON has it: a super-resolver's LR is bicubic's to the last bit
+            assert (name, value) == ("psnr_lr", math.inf)
+            continue
         assert value == pytest.approx(recorded[name], abs=0.005 if "psnr" in name else 1e-4), name
     if member in SHIPPED:
         assert found["psnr_rgb"] > benchmark.figures[BICUBIC].psnr_rgb
