@@ -1,11 +1,16 @@
 """Files that are written whole or not at all, so that no reader meets half of one, and their hashes."""
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
+from collections.abc import Container
 from pathlib import Path
 
-__all__ = ["sha256_of", "write_atomically"]
+__all__ = ["remove_leftovers", "sha256_of", "write_atomically"]
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 
 
 def sha256_of(path: Path) -> str:
@@ -53,3 +58,31 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path, names: Container[str]) -> None:
+    """Remove what processes that were killed in :func:`write_atomically` have left of some files.
+
+    Args:
+        folder: where the files are; it need not exist.
+        names: of the files. What a process that still runs is writing is left to it.
+
+    Raises:
+        OSError: the folder cannot be read, or is not writable.
+    """
+    if not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found["name"] in names and not _runs(int(found["pid"])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError, OverflowError):
+        if pid == os.getpid():
+            return False  # which writes nothing while it removes
+        with contextlib.suppress(PermissionError):  # another user's
+            os.kill(pid, 0)
+        return True
+    return False

@@ -1,6 +1,5 @@
 """Image files in and out, as 8-bit RGB tensors. Needs Pillow: ``pip install invertible_rescaling[train]``."""
 
-import importlib
 import io
 import os
 from pathlib import Path
@@ -10,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invertible_rescaling.errors import DtypeError, ImageError, MissingDependencyError, ShapeError
+from invertible_rescaling.errors import DtypeError, ImageError, ShapeError
 from invertible_rescaling.files import write_atomically
+from invertible_rescaling.images.packages import first_line, pillow
 
 __all__ = ["find_images", "from_uint8", "read_image", "to_uint8", "write_image"]
 
@@ -69,17 +69,17 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         ...     read_image(pathlib.Path(folder, "a.png")).shape
         torch.Size([3, 4, 5])
     """
-    pillow, ops = _pillow("Image"), _pillow("ImageOps")
+    library, ops = pillow("Image"), pillow("ImageOps")
     try:
-        with pillow.open(path) as image:
+        with library.open(path) as image:
             if image.format == "PNG":
                 image.verify()  # checks every chunk's checksum, which decoding alone does not
-        with pillow.open(path) as image:
+        with library.open(path) as image:
             image.load()
             upright = ops.exif_transpose(image)
-            array = np.array(_to_rgb(upright, pillow))
+            array = np.array(_to_rgb(upright, library))
     except Exception as error:  # decoders raise nearly anything on corrupt data
-        raise ImageError(f"cannot read {os.fspath(path)!r} as an image: {_first_line(error)}") from error
+        raise ImageError(f"cannot read {os.fspath(path)!r} as an image: {first_line(error)}") from error
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
@@ -105,7 +105,7 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
         raise ShapeError(f"write_image takes an RGB image (3, H, W), got {tuple(image.shape)}")
     pixels = to_uint8(image).permute(1, 2, 0).contiguous().cpu().numpy()
     buffer = io.BytesIO()
-    _pillow("Image").fromarray(pixels).save(buffer, **_LOSSLESS[suffix])
+    pillow("Image").fromarray(pixels).save(buffer, **_LOSSLESS[suffix])
     write_atomically(path, buffer.getvalue())
 
 
@@ -145,7 +145,7 @@ def to_uint8(image: Tensor) -> Tensor:
     return (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _to_rgb(image: Any, pillow: Any) -> Any:
+def _to_rgb(image: Any, library: Any) -> Any:
     if image.mode == "F" or image.mode == "I":
         raise ImageError(
             f"{image.mode!r} pixels ({'floating point' if image.mode == 'F' else '32-bit integers'}) have no "
@@ -156,22 +156,9 @@ def _to_rgb(image: Any, pillow: Any) -> Any:
         transparent = image.info.get("transparency")
         if transparent is not None:
             grey = np.where(grey == transparent, 65535.0, grey)
-        return pillow.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
+        return library.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
-        white = pillow.new("RGBA", colour.size, (255, 255, 255, 255))
-        return pillow.alpha_composite(white, colour).convert("RGB")
+        white = library.new("RGBA", colour.size, (255, 255, 255, 255))
+        return library.alpha_composite(white, colour).convert("RGB")
     return image.convert("RGB")
-
-
-def _pillow(module: str) -> Any:
-    try:
-        return importlib.import_module(f"PIL.{module}")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading and writing image files needs Pillow: pip install 'invertible_rescaling[train]'"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,171 @@
+"""The commands and their options."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import invertible_rescaling
+from invertible_rescaling.cli.jobs import Teller, process
+from invertible_rescaling.cli.networks import Choice, device_of, load
+from invertible_rescaling.cli.tasks import Options
+from invertible_rescaling.cli.walking import plan
+from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.images import MAX_PIXELS
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Shrink pictures so that they can be brought back.",
+)
+
+Format = Literal["png", "tiff", "webp", "jpg"]
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="IN... OUT", help="Files and folders, and where what is made goes.")
+]
+Model = Annotated[
+    str | None, typer.Option(metavar="NAME", help="One of those that 'models' lists.", show_default=False)
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(metavar="W", help="DEFAULT, V1, ..., a checkpoint or its address.", show_default=False),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Tile = Annotated[
+    str, typer.Option(metavar="PIXELS", help="auto, none, or pixels of the large picture: a side of a tile.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="Pictures at a time; as many as cores by default.", show_default=False),
+]
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="png by default, or by OUT's suffix.", show_default=False)
+]
+Quality = Annotated[
+    int | None, typer.Option(min=1, max=100, help="Of jpg, and of webp, which is lossless without.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="To bring back to; by default, as LR says.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Skip what was made already of the same file with the same model.")
+]
+KeepSuffix = Annotated[bool, typer.Option("--keep-suffix", help="Make a.jpg.png, not a.png, of a.jpg.")]
+MaxPixels = Annotated[int, typer.Option(min=1, metavar="N", help="Refuse larger pictures.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(invertible_rescaling.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def downscale(
+    paths: Paths,
+    model: Model = None,
+    weights: WeightsOption = None,
+    device: Device = "auto",
+    tile: Tile = "auto",
+    jobs: Jobs = None,
+    kind: FormatOption = None,
+    quality: Quality = None,
+    allow_lossy: Annotated[
+        bool, typer.Option("--allow-lossy", help="Let LR be stored as jpg or lossy webp all the same.")
+    ] = False,
+    force: Force = False,
+    resume: Resume = False,
+    keep_suffix: KeepSuffix = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    quiet: Quiet = False,
+) -> int:
+    """Shrink pictures to LR ones, which carry what 'upscale' needs to bring them back."""
+    found = plan(*_inputs_and_output(paths), kind, keep_suffix)
+    choice = Choice(model, weights, device_of(device))
+    options = Options("downscale", choice, found.kind, quality, _tile(tile), None, force, resume, max_pixels)
+    teller = Teller.of(quiet)
+    _check_quality(options)
+    if options.lossy:
+        lost = (
+            f"{found.kind} is lossy: it changes the pixels of LR, and with them the detail that the model hid "
+            "there, so that what comes back is often no better than bicubic; jpg has no alpha and no 16 bits"
+        )
+        if not allow_lossy:
+            raise ConfigError(f"{lost}. Use png, or webp without --quality, or pass --allow-lossy")
+        teller.note(lost)
+    load(choice)  # what is wrong with the model is wrong for all pictures
+    return process(found, options, jobs, teller)
+
+
+@app.command()
+def upscale(
+    paths: Paths,
+    model: Model = None,
+    weights: WeightsOption = None,
+    size: Size = None,
+    device: Device = "auto",
+    tile: Tile = "auto",
+    jobs: Jobs = None,
+    kind: FormatOption = None,
+    quality: Quality = None,
+    force: Force = False,
+    resume: Resume = False,
+    keep_suffix: KeepSuffix = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    quiet: Quiet = False,
+) -> int:
+    """Bring LR pictures back to their size. They say themselves how; options go before what they say."""
+    found = plan(*_inputs_and_output(paths), kind, keep_suffix)
+    choice = Choice(model, weights, device_of(device))
+    options = Options(
+        "upscale", choice, found.kind, quality, _tile(tile), _size(size), force, resume, max_pixels
+    )
+    _check_quality(options)
+    if model is not None or weights is not None:
+        load(choice)
+    return process(found, options, jobs, Teller.of(quiet))
+
+
+def _inputs_and_output(paths: list[Path]) -> tuple[list[Path], Path]:
+    if len(paths) < 2:
+        raise ConfigError(f"what is made of {paths[0]} needs a place: give IN and OUT")
+    return paths[:-1], paths[-1]
+
+
+def _check_quality(options: Options) -> None:
+    if options.quality is not None and options.kind not in ("jpg", "webp"):
+        raise ConfigError(f"--quality is for jpg and webp; {options.kind} is lossless")
+
+
+def _tile(wanted: str) -> int | None:
+    if wanted in ("auto", "none"):
+        return None if wanted == "auto" else 0
+    if not wanted.isascii() or not wanted.isdigit() or int(wanted) < 1:
+        raise ConfigError(f"--tile takes auto, none or a number of pixels, got {wanted!r}")
+    return int(wanted)
+
+
+def _size(wanted: str | None) -> tuple[int, int] | None:
+    if wanted is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", wanted)
+    if not found:
+        raise ConfigError(f"--size takes width and height, as in 1920x1080, got {wanted!r}")
+    return int(found[2]), int(found[1])

@@ -1,0 +1,150 @@
+"""A run over many pictures: how many at a time, what is told of it, and the exit code."""
+
+import contextlib
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from invertible_rescaling.cli.tasks import Options, Outcome, Task
+from invertible_rescaling.cli.walking import Plan
+from invertible_rescaling.cli.workers import outcomes
+from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.files import remove_leftovers
+
+__all__ = ["INTERRUPTED", "Teller", "process", "share"]
+
+INTERRUPTED = 130  # what shells make of a process that Ctrl-C ends
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Where results and problems are told.
+
+    Attributes:
+        out: standard output.
+        err: standard error, and the progress bar where that is a terminal.
+        quiet: say nothing but what failed.
+    """
+
+    out: Console
+    err: Console
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, quiet: bool = False) -> "Teller":
+        """On the process's own streams."""
+        plain = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+        return cls(Console(**plain), Console(stderr=True, **plain), quiet)  # type: ignore[arg-type]
+
+    def say(self, line: str) -> None:
+        """A result."""
+        if not self.quiet:
+            self.out.print(line)
+
+    def note(self, line: str) -> None:
+        """What should be known of what was done."""
+        if not self.quiet:
+            self.err.print(f"note: {line}")
+
+    def complain(self, line: str) -> None:
+        """What failed, in one line."""
+        self.err.print(f"error: {' '.join(line.split())}")
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar with the time that is left, on a terminal; yield what moves it on by one."""
+        if self.quiet or not self.err.is_terminal or total < 2:
+            yield lambda: None
+            return
+        left = TimeRemainingColumn(elapsed_when_finished=True)
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), left)
+        with Progress(*columns, console=self.err) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+
+
+def share(jobs: int | None, tasks: int, device: str) -> tuple[int, int]:
+    """How many pictures at a time, and the threads of each.
+
+    It goes by all tasks of a run and not by those that are left, since other numbers of threads may round
+    differently, and what is resumed is to be the same as what was not interrupted.
+
+    Example:
+        >>> from invertible_rescaling.cli.jobs import share
+        >>> share(2, 1, "cpu")[0], share(None, 10, "cuda")[0]
+        (1, 1)
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = jobs or (cores if device == "cpu" else 1)
+    used = max(1, min(wanted, tasks))
+    return used, max(1, cores // used)
+
+
+def process(plan: Plan, options: Options, jobs: int | None, teller: Teller) -> int:
+    """Do all that is planned; return 0, 1 if anything failed, or 130 if interrupted.
+
+    Raises:
+        ConfigError: there is nothing to do.
+    """
+    if not plan.pairs and not plan.failures:
+        raise ConfigError("no pictures were found; known are .png, .jpg, .webp, .tif and the like")
+    started = time.perf_counter()
+    failures = [f"{path}: {why}" for path, why in plan.failures]
+    tasks = [Task(pair.source, pair.target) for pair in plan.pairs]
+    _clean(tasks)
+    count, threads = share(jobs, len(tasks), options.choice.device)
+    counts: Counter[str] = Counter()
+    notes: dict[str, list[Path]] = defaultdict(list)
+    interrupted = False
+    try:
+        with teller.progress(options.direction, len(tasks)) as advance:
+            for outcome in outcomes(tasks, options, count, threads):
+                _tally(outcome, counts, failures, notes)
+                advance()
+    except KeyboardInterrupt:
+        interrupted = True
+        _clean(tasks)
+    for note, paths in notes.items():
+        teller.note(f"{note} ({_listed(paths)})")
+    for failure in failures:
+        teller.complain(failure)
+    seconds = time.perf_counter() - started
+    parts = [f"{counts['done']} done"]
+    parts += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
+    parts += [f"{len(failures)} failed"] if failures else []
+    rate = f", {counts['done'] / seconds:.1f} a second" if counts["done"] > 1 else ""
+    left = f"; {plan.others} other files left out" if plan.others else ""
+    teller.say(f"{', '.join(parts)} in {seconds:.1f} s{rate}{left}")
+    if interrupted:
+        teller.complain("interrupted; what is done is whole, and --resume goes on from there")
+        return INTERRUPTED
+    return 1 if failures else 0
+
+
+def _tally(outcome: Outcome, counts: Counter[str], failures: list[str], notes: dict[str, list[Path]]) -> None:
+    counts[outcome.status] += 1
+    if outcome.status == "failed":
+        failures.append(f"{outcome.source}: {outcome.problem}")
+    for note in outcome.notes:
+        notes[note].append(outcome.source)
+
+
+def _clean(tasks: Sequence[Task]) -> None:
+    """Remove what a run that was killed has left half-written."""
+    names: dict[Path, set[str]] = defaultdict(set)
+    for task in tasks:
+        names[task.target.parent].add(task.target.name)
+    for folder, those in names.items():
+        with contextlib.suppress(OSError):  # the pictures themselves will say what is wrong
+            remove_leftovers(folder, those)
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    shown = ", ".join(map(str, paths[:3]))
+    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"

@@ -1,0 +1,131 @@
+"""From the arguments to pairs of files: what is read, and where what comes of it goes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.images import SUFFIXES
+
+__all__ = ["Pair", "Plan", "plan"]
+
+_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"}
+    | {".tiff", ".webp"}
+)
+_OF_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture's file, and the file to make of it."""
+
+    source: Path
+    target: Path
+
+
+@dataclass
+class Plan:
+    """All pairs, in the order of their names.
+
+    Attributes:
+        pairs: what to do.
+        failures: what could not be read, and why.
+        others: how many files in folders are no pictures by their suffix.
+        kind: the format of what is made.
+    """
+
+    pairs: list[Pair] = field(default_factory=list)
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+    others: int = 0
+    kind: str = "png"
+
+
+def plan(inputs: Sequence[Path], output: Path, kind: str | None, keep_suffix: bool = False) -> Plan:
+    """Pair every input with its output.
+
+    A single file may be given a file as its output; all else goes into a folder, where the structure below
+    each folder that was given is kept. Hidden files, links to folders, and whatever lies in the output folder,
+    are left out.
+
+    Args:
+        inputs: files and folders.
+        output: a file or a folder, which need not exist.
+        kind: the format; by default that of the output's suffix, or PNG.
+        keep_suffix: name what comes of ``a.jpg`` ``a.jpg.png``.
+
+    Raises:
+        ConfigError: two inputs would make the same output, or an output is an input.
+    """
+    suffix = output.suffix.lower()
+    if len(inputs) == 1 and inputs[0].is_file() and suffix in _OF_FORMATS and not output.is_dir():
+        if kind not in (None, _OF_FORMATS[suffix]):
+            raise ConfigError(f"--format {kind} does not go with the name {output}; leave one out")
+        found = Plan([Pair(inputs[0], output)], kind=_OF_FORMATS[suffix])
+    else:
+        if output.exists() and not output.is_dir():
+            raise ConfigError(f"{output} is a file, where a folder is needed; name another OUT")
+        found = Plan(kind=kind or "png")
+        for given in inputs:
+            _add(found, given, output, keep_suffix)
+    _check(found)
+    return found
+
+
+def _add(found: Plan, given: Path, output: Path, keep_suffix: bool) -> None:
+    if given.is_dir():
+        for source in _files_in(given, output, found):
+            _pair(found, source, output / source.relative_to(given).parent, keep_suffix)
+    elif given.is_file():
+        _pair(found, given, output, keep_suffix)
+    else:
+        what = "no picture, but a device or a pipe" if given.exists() else "there is no such file or folder"
+        found.failures.append((given, what))
+
+
+def _pair(found: Plan, source: Path, folder: Path, keep_suffix: bool) -> None:
+    name = source.name if keep_suffix else source.stem
+    found.pairs.append(Pair(source, folder / (name + SUFFIXES[found.kind])))
+
+
+def _files_in(folder: Path, output: Path, found: Plan) -> list[Path]:
+    inside = os.path.realpath(output)
+    if os.path.realpath(folder) == inside:
+        raise ConfigError(f"{folder} is IN and OUT; name another folder for what is made")
+
+    def unreadable(error: OSError) -> None:
+        found.failures.append((Path(error.filename), f"cannot be read: {error.strerror}"))
+
+    files: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(root, name)) != inside
+        )
+        pictures = [n for n in names if os.path.splitext(n)[1].lower() in _SUFFIXES and n[0] != "."]
+        files.extend(Path(root, name) for name in pictures)
+        found.others += sum(not name.startswith(".") for name in names) - len(pictures)
+    return sorted(files)
+
+
+def _check(found: Plan) -> None:
+    """Refuse what would lose a picture before anything is written."""
+    sources = {os.path.realpath(pair.source): pair.source for pair in found.pairs}
+    targets: dict[str, Path] = {}
+    unique: dict[tuple[str, str], Pair] = {}
+    for pair in found.pairs:
+        source, target = os.path.realpath(pair.source), os.path.realpath(pair.target)
+        if (source, target) in unique:  # the same file, given twice
+            continue
+        unique[source, target] = pair
+        if target in sources:
+            raise ConfigError(f"{pair.target}, to be made of {pair.source}, is an input; name another OUT")
+        if target in targets:
+            raise ConfigError(
+                f"{targets[target]} and {pair.source} would both become {pair.target}; nothing was written. "
+                "Pass --keep-suffix if the suffixes differ, or do the folders one by one"
+            )
+        targets[target] = pair.source
+    found.pairs = list(unique.values())

@@ -1,0 +1,167 @@
+"""From a picture to a file's content."""
+
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invertible_rescaling.errors import ImageError
+from invertible_rescaling.images.carried import packet_of
+from invertible_rescaling.images.packages import deep, pillow
+from invertible_rescaling.images.pictures import Picture
+from invertible_rescaling.images.png import HEADER_END, chunk
+
+__all__ = ["LOSSLESS", "SUFFIXES", "encode_picture"]
+
+SUFFIXES = {"png": ".png", "tiff": ".tif", "webp": ".webp", "jpg": ".jpg"}
+LOSSLESS = ("png", "tiff", "webp")
+_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
+_EXIF, _GPS = 0x8769, 0x8825
+_SIDES = {"webp": 16383, "jpg": 65500}  # what libwebp and libjpeg go up to
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a file's suffix stands for.
+
+    Raises:
+        ImageError: none does.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise ImageError(f"cannot write {os.fspath(path)!r}; known suffixes: {', '.join(_FORMATS)}")
+    return _FORMATS[suffix]
+
+
+def encode_picture(picture: Picture, kind: str, *, quality: int | None = None) -> bytes:
+    """Make a file's content of a picture, the same for the same picture.
+
+    Args:
+        picture: what to store, with its profile, EXIF and text.
+        kind: ``"png"``, ``"tiff"``, ``"webp"`` or ``"jpg"``. The first two hold any picture; WebP has 8 bits
+            and stores greyscale as RGB; JPEG has 8 bits and no alpha. Sides are up to 16383 in WebP and 65500
+            in JPEG.
+        quality: 1 to 100, for JPEG (95 by default) and WebP, which is lossless without.
+
+    Raises:
+        ImageError: the format cannot hold the picture, or is not known.
+        MissingDependencyError: a package that writes it is not installed.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling.images import Picture, decode_picture, encode_picture
+        >>> content = encode_picture(Picture(torch.zeros(1, 4, 5, dtype=torch.uint8)), "png")
+        >>> decode_picture(content).size
+        (4, 5)
+    """
+    if kind not in SUFFIXES:
+        raise ImageError(f"no format is named {kind!r}; known: {', '.join(SUFFIXES)}")
+    if kind in ("webp", "jpg"):
+        if picture.bits != 8:
+            raise ImageError(f"{kind} has no 16 bits; use png or tiff")
+        if max(picture.size) > _SIDES[kind]:
+            raise ImageError(f"{kind} has at most {_SIDES[kind]} pixels a side; use png or tiff")
+    if kind == "jpg" and picture.alpha is not None:
+        raise ImageError("jpg has no alpha; use png, tiff or webp")
+    encode = {"png": _png, "tiff": _tiff, "webp": _webp, "jpg": _jpg}[kind]
+    return encode(picture, quality)
+
+
+def _pixels(picture: Picture) -> "np.ndarray[Any, np.dtype[Any]]":
+    """As (H, W) or (H, W, 2 to 4)."""
+    planes = [picture.colour] if picture.alpha is None else [picture.colour, picture.alpha]
+    array = np.concatenate([plane.cpu().numpy() for plane in planes]).transpose(1, 2, 0)
+    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def _save(array: "np.ndarray[Any, np.dtype[Any]]", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    pillow("Image").fromarray(array).save(
+        buffer, **{key: value for key, value in options.items() if value is not None}
+    )
+    return buffer.getvalue()
+
+
+def _png(picture: Picture, quality: int | None) -> bytes:
+    array = _pixels(picture)
+    if picture.bits == 8 or array.ndim == 2:
+        content = _save(array, format="PNG")
+    else:
+        content = bytes(deep("imagecodecs").png_encode(array))
+    chunks = []
+    if picture.icc:
+        chunks.append(chunk(b"iCCP", b"icc\0\0" + zlib.compress(picture.icc)))
+    if picture.exif:
+        chunks.append(chunk(b"eXIf", picture.exif))
+    for key, value in picture.text.items():
+        keyword = key.encode("latin-1", "replace")[:79]
+        chunks.append(chunk(b"iTXt", keyword + b"\0\0\0\0\0" + value.encode()))
+    return content[:HEADER_END] + b"".join(chunks) + content[HEADER_END:]
+
+
+def _webp(picture: Picture, quality: int | None) -> bytes:
+    how = {"lossless": True} if quality is None else {"quality": quality}
+    array = _pixels(picture)
+    if picture.colour.shape[0] == 1:
+        grey = array if array.ndim == 3 else array[..., None]
+        array = np.concatenate([grey[..., :1]] * 3 + [grey[..., 1:]], axis=2)
+    # exact: else colours where alpha is zero would be lost, and LR has them from everywhere around
+    return _save(
+        array,
+        format="WEBP",
+        exact=True,
+        icc_profile=picture.icc,
+        exif=_headed(picture),
+        xmp=packet_of(picture.text),
+        **how,
+    )
+
+
+def _jpg(picture: Picture, quality: int | None) -> bytes:
+    return _save(
+        _pixels(picture),
+        format="JPEG",
+        quality=95 if quality is None else quality,
+        icc_profile=picture.icc,
+        exif=_headed(picture),
+        xmp=packet_of(picture.text),
+    )
+
+
+def _headed(picture: Picture) -> bytes | None:
+    return b"Exif\0\0" + picture.exif if picture.exif else None
+
+
+def _tiff(picture: Picture, quality: int | None) -> bytes:
+    """One strip, deflated; laid out here, since Pillow writes no 16-bit RGB, and no EXIF with compression."""
+    array, (height, width) = _pixels(picture), picture.size
+    array = array.reshape(height, width, -1)
+    channels = array.shape[2]
+    rows = array.copy()
+    rows[:, 1:] -= array[:, :-1]  # predictor 2: what is left of a smooth picture deflates well
+    strip = zlib.compress(rows.astype(rows.dtype.newbyteorder("<")).tobytes())
+    plugin = pillow("TiffImagePlugin")
+    directory = plugin.ImageFileDirectory_v2(prefix=b"II")
+    if picture.exif:
+        exif = pillow("Image").Exif()
+        exif.load(picture.exif)
+        for tag in exif:
+            value = exif.get_ifd(tag) if tag in (_EXIF, _GPS) else exif[tag]
+            if value:
+                directory[tag] = dict(value) if tag in (_EXIF, _GPS) else value
+    directory[256], directory[257], directory[258] = width, height, (picture.bits,) * channels
+    directory[259], directory[317] = 8, 2  # deflate, by rows
+    directory[262], directory[277] = (2 if picture.colour.shape[0] == 3 else 1), channels
+    directory[273], directory[278], directory[279] = 0, height, len(strip)
+    if picture.alpha is not None:
+        directory[338] = 2  # not multiplied into the colours
+    packet = packet_of(picture.text)
+    for tag, content in ((700, packet), (34675, picture.icc)):
+        if content:
+            directory.tagtype[tag] = 1 if tag == 700 else 7
+            directory[tag] = content
+    buffer = io.BytesIO()
+    directory.save(buffer)
+    return buffer.getvalue() + strip
