@@ -78,9 +78,9 @@ def test_a_module_imports_only_from_floors_below(path: Path) -> None:
             continue
         there = rest.split(".")[0]
         assert there in FLOOR, f"{path.name} imports {name}: from the module, please, not from the package"
-        assert FLOOR[there] < FLOOR[here] or (here == there and here in ("cli", "comparison", "images", "kernels")), (
-            f"{here} imports {there}"
-        )
+        assert FLOOR[there] < FLOOR[here] or (
+            here == there and here in ("cli", "comparison", "images", "kernels")
+        ), f"{here} imports {there}"
 
 
 def test_the_rule_would_notice(tmp_path) -> None:

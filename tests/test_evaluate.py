@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 import evaluate
 from evaluation.paper import PAPER, shipped
 from evaluation.picture import cut, find_spot, overview
-from evaluation.sheet import CAPTION, MARGIN, SIDE
+from invertible_rescaling.images.sheet import CAPTION, MARGIN, SIDE
 from invertible_rescaling import (
     InvertibleRescaler,
     create_model,

@@ -9,10 +9,10 @@ from torch.nn.functional import interpolate
 from evaluation.measuring import read_hr
 from evaluation.methods import Row
 from evaluation.report import Report
-from evaluation.sheet import SIDE, Panel, compose
 from evaluation.words import one_line
 from invertible_rescaling import RescalingError, psnr
 from invertible_rescaling.errors import ImageError
+from invertible_rescaling.images.sheet import SIDE, Panel, compose
 
 COLUMNS = 4
 SUFFIXES = (".png", ".webp")

@@ -51,7 +51,7 @@ Quality = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="To bring back to; by default, as LR says.", show_default=False),
+    typer.Option(metavar="WxH", help="To bring back to, if not as LR says.", show_default=False),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 Resume = Annotated[
@@ -59,6 +59,7 @@ Resume = Annotated[
 ]
 KeepSuffix = Annotated[bool, typer.Option("--keep-suffix", help="Make a.jpg.png, not a.png, of a.jpg.")]
 MaxPixels = Annotated[int, typer.Option(min=1, metavar="N", help="Refuse larger pictures.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")]
 
 
@@ -104,8 +105,8 @@ def downscale(
     _check_quality(options)
     if options.lossy:
         lost = (
-            f"{found.kind} is lossy: it changes the pixels of LR, and with them the detail that the model hid "
-            "there, so that what comes back is often no better than bicubic; jpg has no alpha and no 16 bits"
+            f"{found.kind} is lossy: it changes the pixels of LR, and with them the detail that the model "
+            "hid there, so that what comes back is often no better than bicubic; jpg has no alpha and 8 bits"
         )
         if not allow_lossy:
             raise ConfigError(f"{lost}. Use png, or webp without --quality, or pass --allow-lossy")
@@ -169,3 +170,63 @@ def _size(wanted: str | None) -> tuple[int, int] | None:
     if not found:
         raise ConfigError(f"--size takes width and height, as in 1920x1080, got {wanted!r}")
     return int(found[2]), int(found[1])
+
+
+@app.command()
+def roundtrip(
+    paths: Annotated[list[Path], typer.Argument(metavar="IN...", help="Files and folders.")],
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For the side-by-side picture; roundtrip.png here by default."),
+    ] = None,
+    model: Model = None,
+    weights: WeightsOption = None,
+    device: Device = "auto",
+    tile: Tile = "auto",
+    rows: Annotated[int, typer.Option(min=0, help="Of the picture, at most; 0 for none.")] = 8,
+    force: Force = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+) -> int:
+    """Shrink and bring back: PSNR and SSIM of ours and of bicubic, sizes in bytes, a side-by-side picture."""
+    from invertible_rescaling.cli.comparing import roundtrip as compare_all
+
+    target = picture or Path("roundtrip.png")
+    network = load(Choice(model, weights, device_of(device)))
+    return compare_all(paths, target, network, _tile(tile), rows, force, max_pixels, Teller.of())
+
+
+@app.command()
+def models(json: Json = False) -> int:
+    """List the models: parameters, trained weights, their licence and PSNR (RGB, dB) on benchmarks."""
+    from invertible_rescaling.cli import facts
+
+    found, teller = facts.models(), Teller.of()
+    if json:
+        teller.say(facts.as_json(found))
+        return 0
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    table = [
+        [f"{row.get(key, ''):,}" if key == "parameters" else str(row.get(key, "")) for key in columns]
+        for row in found
+    ]
+    widths = [max(map(len, cells)) for cells in zip(columns, *table, strict=True)]
+    for line in (columns, *table):
+        teller.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a checkpoint.")],
+    json: Json = False,
+) -> int:
+    """Say what a picture or a checkpoint carries: what made it, of what size, and whether it was edited."""
+    from invertible_rescaling.cli import facts
+
+    found, teller = facts.facts_of(path), Teller.of()
+    if json:
+        teller.say(facts.as_json(found))
+        return 0
+    for key, value in found.items():
+        teller.say(f"{key}: {value}")
+    return 0

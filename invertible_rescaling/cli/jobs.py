@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -73,7 +74,8 @@ def share(jobs: int | None, tasks: int, device: str) -> tuple[int, int]:
     """How many pictures at a time, and the threads of each.
 
     It goes by all tasks of a run and not by those that are left, since other numbers of threads may round
-    differently, and what is resumed is to be the same as what was not interrupted.
+    differently, and what is resumed is to be the same as what was not interrupted. ``OMP_NUM_THREADS`` bounds
+    them, as it does for torch.
 
     Example:
         >>> from invertible_rescaling.cli.jobs import share
@@ -83,7 +85,7 @@ def share(jobs: int | None, tasks: int, device: str) -> tuple[int, int]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = jobs or (cores if device == "cpu" else 1)
     used = max(1, min(wanted, tasks))
-    return used, max(1, cores // used)
+    return used, max(1, min(cores, torch.get_num_threads()) // used)
 
 
 def process(plan: Plan, options: Options, jobs: int | None, teller: Teller) -> int:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
@@ -15,7 +14,7 @@ from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.rescaler import InvertibleRescaler
 from invertible_rescaling.weights import WeightsEnum, choose_weights, weights_file, weights_of
 
-__all__ = ["DEFAULT_MODEL", "Choice", "Network", "choice_for", "device_of", "load"]
+__all__ = ["DEFAULT_MODEL", "Choice", "Network", "choice_for", "device_of", "load", "shipped"]
 
 DEFAULT_MODEL = "iirn_x4"
 
@@ -70,7 +69,7 @@ def load(choice: Choice) -> Network:
     if name not in list_models():
         create_model(name)  # raises, naming the close ones
     wanted = choice.weights
-    if wanted is None and not _shipped(name):
+    if wanted is None and not shipped(name):
         raise CheckpointError(
             f"no trained weights are shipped for {name}; pass --weights FILE, or one of "
             f"{', '.join(list_models(pretrained=True))} as --model"
@@ -107,10 +106,10 @@ def choice_for(record: Record, given: Choice) -> Choice:
         if found != record.weights_sha256:
             raise CheckpointError(
                 f"it was made with other weights (SHA-256 {record.weights_sha256[:12]}...) than "
-                f"{given.weights} ({found[:12]}...); pass --model as well to bring it back with these all the same"
+                f"{given.weights} ({found[:12]}...); pass --model as well to go by these"
             )
         return choice
-    for member in _shipped(record.model):
+    for member in shipped(record.model):
         if member.value.sha256 == record.weights_sha256:
             return Choice(record.model, member.name, given.device)
     raise CheckpointError(
@@ -136,12 +135,8 @@ def device_of(wanted: str) -> str:
     return wanted
 
 
-def is_file(weights: str) -> bool:
-    """Whether weights are a checkpoint of the user's."""
-    return Path(weights).is_file()
-
-
-def _shipped(name: str) -> list[WeightsEnum]:
+def shipped(name: str) -> list[WeightsEnum]:
+    """The sets of trained weights that come with the package, the oldest first."""
     try:
         return list(weights_of(name))
     except UnknownNameError:

@@ -76,8 +76,8 @@ def _tiles(network: Network, size: tuple[int, int], tile: int | None) -> dict[st
 
 # Greyscale goes through the model as three equal channels, and one channel is kept of what comes out: their
 # mean, both ways. LR of a grey picture is not quite grey, since the model puts detail into the differences of
-# channels, which one channel cannot hold. On Set5 and eight of Set14 in grey (iirn_x4 V3): mean 26.54 dB, luma
-# 26.49 dB, green alone 26.27 dB, bicubic 25.56 dB; three channels kept 29.97 dB, which is greyscale no more.
+# channels, which one channel cannot hold. On Set5 and eight of Set14 in grey (iirn_x4, V3): mean 26.54 dB,
+# luma 26.49 dB, green alone 26.27 dB, bicubic 25.56 dB; all three channels, no greyscale any more, 29.97 dB.
 
 
 def _three(image: Tensor) -> Tensor:
@@ -90,8 +90,8 @@ def _one(image: Tensor, bits: int) -> Tensor:
 
 
 # Alpha goes by bicubic. Masks are smooth or flat nearly everywhere, where the model, which was trained on
-# photographs, makes noise: on masks with soft edges bicubic has 37.5 dB against the model's 32.9 dB; with edges
-# in every few pixels, which masks seldom have, 16.9 dB against 18.5 dB. And what is opaque or clear stays so.
+# photographs, makes noise: on masks with soft edges bicubic has 37.5 dB against the model's 32.9 dB; with
+# edges in every few pixels, which masks seldom have, 16.9 dB against 18.5 dB. What is opaque stays so.
 
 
 def _shrink_alpha(alpha: Tensor, scale: int) -> Tensor:

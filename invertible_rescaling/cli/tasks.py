@@ -13,7 +13,7 @@ from invertible_rescaling.errors import ConfigError, ImageError, RescalingError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture
 
-__all__ = ["Options", "Outcome", "Task", "perform"]
+__all__ = ["Options", "Outcome", "Task", "as_made", "edited", "perform"]
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def _up(picture: Picture, options: Options) -> _Job:
     except ConfigError as error:
         record, problem = None, str(error)
     if record is not None:
-        picture = _as_made(picture, record)
-        problem = _edited(picture, record)
+        picture = as_made(picture, record)
+        problem = edited(picture, record)
     if problem:
         if options.choice.model is None:
             raise ImageError(
@@ -176,7 +176,7 @@ def _up(picture: Picture, options: Options) -> _Job:
     return _Job(picture, network, size, tuple(notes))
 
 
-def _as_made(picture: Picture, record: Record) -> Picture:
+def as_made(picture: Picture, record: Record) -> Picture:
     """Undo what WebP did: greyscale stored as RGB, and alpha left out where all is opaque."""
     colour, alpha = picture.colour, picture.alpha
     if record.channels == 1 and colour.shape[0] == 3 and bool((colour[:1] == colour).all()):
@@ -186,15 +186,15 @@ def _as_made(picture: Picture, record: Record) -> Picture:
     return replace(picture, colour=colour, alpha=alpha)
 
 
-def _edited(picture: Picture, record: Record) -> str | None:
-    """What an LR file's metadata says that its pixels do not."""
-    if record.kind != "lr":
+def edited(picture: Picture, record: Record, kind: str = "lr") -> str | None:
+    """What a file's metadata says that its pixels, or the kind that is wanted, do not."""
+    if record.kind != kind:
         return "it was made by upscale, and is no LR picture"
     if picture.size != record.size:
         now, then = ("x".join(map(str, reversed(size))) for size in (picture.size, record.size))
-        return f"it was edited since downscale made it: it is {now} now, and was {then}"
+        return f"it was edited since it was made: it is {now} now, and was {then}"
     if record.pixels_sha256 is not None and pixels_sha256(picture) != record.pixels_sha256:
-        return "it was edited since downscale made it: its pixels are not those that were written"
+        return "it was edited since it was made: its pixels are not those that were written"
     return None
 
 
@@ -211,5 +211,5 @@ def _is_done(task: Task, options: Options, source_sha256: str, network: Network)
     wanted = (kind, source_sha256, network.sha256, options.lossy)
     found = (record.kind, record.source_sha256, record.weights_sha256, record.pixels_sha256 is None)
     return found == wanted and (
-        options.lossy or record.pixels_sha256 == pixels_sha256(_as_made(picture, record))
+        options.lossy or record.pixels_sha256 == pixels_sha256(as_made(picture, record))
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import SUFFIXES
 
-__all__ = ["Pair", "Plan", "plan"]
+__all__ = ["Pair", "Plan", "pictures", "plan"]
 
 _SUFFIXES = frozenset(
     {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"}
@@ -46,8 +46,8 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None, keep_suffix: bo
     """Pair every input with its output.
 
     A single file may be given a file as its output; all else goes into a folder, where the structure below
-    each folder that was given is kept. Hidden files, links to folders, and whatever lies in the output folder,
-    are left out.
+    each folder that was given is kept. Hidden files, links to folders, and whatever lies in the output
+    folder, are left out.
 
     Args:
         inputs: files and folders.
@@ -73,12 +73,21 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None, keep_suffix: bo
     return found
 
 
-def _add(found: Plan, given: Path, output: Path, keep_suffix: bool) -> None:
+def pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """All pictures in files and folders, and what could not be read, and why."""
+    found = Plan()
+    for given in inputs:
+        _add(found, given, None, False)
+    return list(dict.fromkeys(pair.source for pair in found.pairs)), found.failures
+
+
+def _add(found: Plan, given: Path, output: Path | None, keep_suffix: bool) -> None:
+    folder = output or Path()
     if given.is_dir():
         for source in _files_in(given, output, found):
-            _pair(found, source, output / source.relative_to(given).parent, keep_suffix)
+            _pair(found, source, folder / source.relative_to(given).parent, keep_suffix)
     elif given.is_file():
-        _pair(found, given, output, keep_suffix)
+        _pair(found, given, folder, keep_suffix)
     else:
         what = "no picture, but a device or a pipe" if given.exists() else "there is no such file or folder"
         found.failures.append((given, what))
@@ -89,8 +98,8 @@ def _pair(found: Plan, source: Path, folder: Path, keep_suffix: bool) -> None:
     found.pairs.append(Pair(source, folder / (name + SUFFIXES[found.kind])))
 
 
-def _files_in(folder: Path, output: Path, found: Plan) -> list[Path]:
-    inside = os.path.realpath(output)
+def _files_in(folder: Path, output: Path | None, found: Plan) -> list[Path]:
+    inside = None if output is None else os.path.realpath(output)
     if os.path.realpath(folder) == inside:
         raise ConfigError(f"{folder} is IN and OUT; name another folder for what is made")
 

@@ -1,7 +1,7 @@
 """Tasks on several processes, each with a model of its own; one that dies takes one picture with it.
 
-Processes rather than threads: they were measured to be faster (``docs/cli.md`` has the figures), and a decoder
-that crashes does not take the run with it.
+Processes rather than threads: as fast, as far as a busy machine can tell (``docs/cli.md`` has the figures),
+and a decoder that crashes does not take the run with it.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""16-bit PNG files, by chunks: libpng is handed pixels alone, since it prints what it thinks of the others."""
+"""16-bit PNG files by chunks: libpng is handed pixels alone, since it prints what it thinks of the others."""
 
 import struct
 import zlib

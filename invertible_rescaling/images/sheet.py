@@ -12,6 +12,8 @@ from torch.nn.functional import interpolate
 
 from invertible_rescaling.images import to_uint8
 
+__all__ = ["Panel", "compose"]
+
 SIDE = 192  # of every panel, in pixels of the sheet
 MARGIN, CAPTION = 10, 44
 INK, PAPER = (20, 20, 20), (255, 255, 255)

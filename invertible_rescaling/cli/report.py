@@ -1,0 +1,132 @@
+"""Down and up in one go: how much comes back, in figures and in a picture."""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invertible_rescaling.cli.networks import Network
+from invertible_rescaling.cli.rescaling import enlarge, shrink
+from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.images import Picture, decode_picture, encode_picture
+from invertible_rescaling.images.sheet import SIDE, Panel, compose
+from invertible_rescaling.metrics import psnr, ssim
+
+__all__ = ["Comparison", "compare", "draw"]
+
+_WINDOW = 11  # of SSIM
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a round trip came to.
+
+    Attributes:
+        source: its file.
+        original: the picture.
+        lr: as ``downscale`` stores it.
+        restored: as ``upscale`` does.
+        bicubic: down, to the same depth, and up.
+        psnr: in dB, ``ours`` and ``bicubic``, over the colours.
+        ssim: alike; empty for pictures smaller than its window.
+        bytes: of the ``original`` file, of ``lr`` and of ``restored`` as PNG.
+    """
+
+    source: Path
+    original: Picture
+    lr: Picture
+    restored: Picture
+    bicubic: Picture
+    psnr: dict[str, float]
+    ssim: dict[str, float]
+    bytes: dict[str, int]
+
+    def row(self) -> str:
+        """In one line."""
+        height, width = self.original.size
+        figures = [f"{who} {self.psnr[who]:.2f} dB" for who in ("ours", "bicubic")]
+        if self.ssim:
+            figures = [f"{text} / {self.ssim[who]:.4f}" for text, who in zip(figures, self.ssim, strict=True)]
+        sizes = ", ".join(f"{name} {count:,} bytes" for name, count in self.bytes.items())
+        small = "{1}x{0}".format(*self.lr.size)
+        return f"{self.source}: {width}x{height} through {small}: {'; '.join(figures)}; {sizes}"
+
+
+def compare(network: Network, source: Path, max_pixels: int, tile: int | None = None) -> Comparison:
+    """Take a picture down and up.
+
+    Raises:
+        ImageError: it cannot be read.
+        OSError: likewise.
+    """
+    content = source.read_bytes()
+    original = decode_picture(content, max_pixels=max_pixels)
+    lr = shrink(network, original, tile)
+    restored = enlarge(network, lr, original.size, tile)
+    bicubic = _bicubic(original, lr.size)
+    border = network.model.scale
+    border = border if min(original.size) >= 2 * border + _WINDOW else 0
+    pairs = {"ours": restored, "bicubic": bicubic}
+    target = _unit(original)
+    return Comparison(
+        source,
+        original,
+        lr,
+        restored,
+        bicubic,
+        {who: float(psnr(_unit(made), target, border=border)) for who, made in pairs.items()},
+        {
+            who: float(ssim(_unit(made), target, border=border))
+            for who, made in pairs.items()
+            if min(original.size) >= _WINDOW
+        },
+        {
+            "original": len(content),
+            "lr": len(encode_picture(lr, "png")),
+            "restored": len(encode_picture(restored, "png")),
+        },
+    )
+
+
+def draw(comparisons: list[Comparison]) -> bytes:
+    """A PNG file: for each, LR, and a crop from the middle of the original, of bicubic's and of ours."""
+    sheet = compose([_panels(found) for found in comparisons])
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _panels(found: Comparison) -> list[Panel]:
+    side = SIDE // 2  # shown twice as large
+    height, width = found.original.size
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+
+    def crop(picture: Picture) -> Tensor:
+        return _rgb(picture)[..., top : top + side, left : left + side]
+
+    small = _rgb(found.lr)
+    rows, columns = ((length - min(length, SIDE)) // 2 for length in found.lr.size)
+    return [
+        Panel(small[..., rows : rows + SIDE, columns : columns + SIDE], f"{found.source.stem[:20]}\nLR"),
+        Panel(crop(found.original), "original\n"),
+        Panel(crop(found.bicubic), f"bicubic\n{found.psnr['bicubic']:.2f} dB"),
+        Panel(crop(found.restored), f"ours\n{found.psnr['ours']:.2f} dB"),
+    ]
+
+
+def _bicubic(original: Picture, small: tuple[int, int]) -> Picture:
+    lr = quantize(bicubic_resize(_unit(original).float(), small), original.bits)
+    hr = quantize(bicubic_resize(lr, original.size, antialias=False), original.bits)
+    levels = (hr[0] * (2**original.bits - 1)).round().to(torch.int32)
+    return replace(original, colour=levels.to(original.colour.dtype), alpha=None)
+
+
+def _unit(picture: Picture) -> Tensor:
+    return picture.colour.to(torch.float32).unsqueeze(0) / (2**picture.bits - 1)
+
+
+def _rgb(picture: Picture) -> Tensor:
+    rgb: Tensor = _unit(picture).expand(-1, 3, -1, -1)
+    return rgb
