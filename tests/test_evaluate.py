@@ -12,7 +12,6 @@ from torch.nn.functional import interpolate
 import evaluate
 from evaluation.paper import PAPER, shipped
 from evaluation.picture import cut, find_spot, overview
-from invertible_rescaling.images.sheet import CAPTION, MARGIN, SIDE
 from invertible_rescaling import (
     InvertibleRescaler,
     create_model,
@@ -28,6 +27,7 @@ from invertible_rescaling import (
 )
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, read_image, write_image
+from invertible_rescaling.images.sheet import CAPTION, MARGIN, SIDE
 from invertible_rescaling.weights import IIRN_X4_Weights, weights_of
 from training.options import Options
 

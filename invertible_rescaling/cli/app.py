@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-import invertible_rescaling
 from invertible_rescaling.cli.jobs import Teller, process
 from invertible_rescaling.cli.networks import Choice, device_of, load
+from invertible_rescaling.cli.provenance import VERSION
 from invertible_rescaling.cli.tasks import Options
 from invertible_rescaling.cli.walking import plan
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
 
-__all__ = ["app"]
+__all__: list[str] = []  # for the command line alone
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,7 +65,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(invertible_rescaling.__version__)
+        typer.echo(VERSION)
         raise typer.Exit
 
 

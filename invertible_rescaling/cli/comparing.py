@@ -10,7 +10,7 @@ from invertible_rescaling.cli.walking import pictures
 from invertible_rescaling.errors import ConfigError, RescalingError
 from invertible_rescaling.files import write_atomically
 
-__all__ = ["roundtrip"]
+__all__: list[str] = []  # for the command line alone
 
 
 def roundtrip(

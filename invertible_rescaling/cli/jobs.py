@@ -18,7 +18,7 @@ from invertible_rescaling.cli.workers import outcomes
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import remove_leftovers
 
-__all__ = ["INTERRUPTED", "Teller", "process", "share"]
+__all__: list[str] = []  # for the command line alone
 
 INTERRUPTED = 130  # what shells make of a process that Ctrl-C ends
 

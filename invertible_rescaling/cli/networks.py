@@ -14,7 +14,7 @@ from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.rescaler import InvertibleRescaler
 from invertible_rescaling.weights import WeightsEnum, choose_weights, weights_file, weights_of
 
-__all__ = ["DEFAULT_MODEL", "Choice", "Network", "choice_for", "device_of", "load", "shipped"]
+__all__: list[str] = []  # for the command line alone
 
 DEFAULT_MODEL = "iirn_x4"
 

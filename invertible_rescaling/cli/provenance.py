@@ -3,16 +3,17 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from importlib import import_module
 from typing import Any, Self
 
 from torch import Tensor
 
-import invertible_rescaling
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import Picture
 
-__all__ = ["KEY", "Record", "pixels_sha256", "record_of"]
+__all__: list[str] = []  # for the command line alone
 
+VERSION: str = import_module("invertible_rescaling").__version__
 KEY = "invertible_rescaling"
 _FORMAT = 1
 _KINDS = ("lr", "restored")
@@ -48,7 +49,7 @@ class Record:
     bits: int
     source_sha256: str
     pixels_sha256: str | None
-    version: str = invertible_rescaling.__version__
+    version: str = VERSION
 
     @classmethod
     def of(cls, picture: Picture, lossy: bool, **facts: Any) -> Self:

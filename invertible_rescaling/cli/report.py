@@ -4,17 +4,16 @@ import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from invertible_rescaling.cli.networks import Network
-from invertible_rescaling.cli.rescaling import enlarge, shrink
+from invertible_rescaling.cli.rescaling import enlarge, shrink, stored, unit
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import Picture, decode_picture, encode_picture
 from invertible_rescaling.images.sheet import SIDE, Panel, compose
 from invertible_rescaling.metrics import psnr, ssim
 
-__all__ = ["Comparison", "compare", "draw"]
+__all__: list[str] = []  # for the command line alone
 
 _WINDOW = 11  # of SSIM
 
@@ -69,16 +68,16 @@ def compare(network: Network, source: Path, max_pixels: int, tile: int | None = 
     border = network.model.scale
     border = border if min(original.size) >= 2 * border + _WINDOW else 0
     pairs = {"ours": restored, "bicubic": bicubic}
-    target = _unit(original)
+    target = unit(original.colour)
     return Comparison(
         source,
         original,
         lr,
         restored,
         bicubic,
-        {who: float(psnr(_unit(made), target, border=border)) for who, made in pairs.items()},
+        {who: float(psnr(unit(made.colour), target, border=border)) for who, made in pairs.items()},
         {
-            who: float(ssim(_unit(made), target, border=border))
+            who: float(ssim(unit(made.colour), target, border=border))
             for who, made in pairs.items()
             if min(original.size) >= _WINDOW
         },
@@ -117,16 +116,10 @@ def _panels(found: Comparison) -> list[Panel]:
 
 
 def _bicubic(original: Picture, small: tuple[int, int]) -> Picture:
-    lr = quantize(bicubic_resize(_unit(original).float(), small), original.bits)
+    lr = quantize(bicubic_resize(unit(original.colour), small), original.bits)
     hr = quantize(bicubic_resize(lr, original.size, antialias=False), original.bits)
-    levels = (hr[0] * (2**original.bits - 1)).round().to(torch.int32)
-    return replace(original, colour=levels.to(original.colour.dtype), alpha=None)
-
-
-def _unit(picture: Picture) -> Tensor:
-    return picture.colour.to(torch.float32).unsqueeze(0) / (2**picture.bits - 1)
+    return replace(original, colour=stored(hr[0], original.bits), alpha=None)
 
 
 def _rgb(picture: Picture) -> Tensor:
-    rgb: Tensor = _unit(picture).expand(-1, 3, -1, -1)
-    return rgb
+    return unit(picture.colour).repeat(1, 3 // picture.colour.shape[0], 1, 1)

@@ -12,7 +12,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import Picture
 
-__all__ = ["enlarge", "shrink"]
+__all__: list[str] = []  # for the command line alone
 
 # Whole pictures take about 230 bytes a pixel (iirn_x4, V3), tiles of the exact way 24 and what a tile takes,
 # tiles on their own 12. What is chosen depends on the picture alone, and not on the memory that happens to be
@@ -32,12 +32,12 @@ def shrink(network: Network, picture: Picture, tile: int | None = None) -> Pictu
     Raises:
         ConfigError: a tile that is no multiple of the scale.
     """
-    hr = _three(_unit(picture.colour)).to(network.device)
+    hr = _three(unit(picture.colour)).to(network.device)
     lr = network.model.downscale(hr, bits=picture.bits, **_tiles(network, picture.size, tile))
     if picture.colour.shape[0] == 1:
         lr = _one(lr, picture.bits)
     alpha = None if picture.alpha is None else _shrink_alpha(picture.alpha, network.model.scale)
-    return replace(picture, colour=_stored(lr[0], picture.bits), alpha=alpha, notes=())
+    return replace(picture, colour=stored(lr[0], picture.bits), alpha=alpha, notes=())
 
 
 def enlarge(network: Network, picture: Picture, size: tuple[int, int], tile: int | None = None) -> Picture:
@@ -47,7 +47,7 @@ def enlarge(network: Network, picture: Picture, size: tuple[int, int], tile: int
         ShapeError: LR of that size does not come from ``size``.
         ConfigError: as for :func:`shrink`.
     """
-    lr = _three(_unit(picture.colour)).to(network.device)
+    lr = _three(unit(picture.colour)).to(network.device)
     torch.manual_seed(0)  # for latents that draw: the same LR is to give the same picture
     hr = network.model.upscale(lr, size=size, **_tiles(network, size, tile))
     if picture.colour.shape[0] == 1:
@@ -57,9 +57,9 @@ def enlarge(network: Network, picture: Picture, size: tuple[int, int], tile: int
         scale = network.model.scale
         full = (picture.size[0] * scale, picture.size[1] * scale)
         # The sharper of the two bicubic kernels, as for the figures of bicubic in this library's tables.
-        enlarged = bicubic_resize(_unit(picture.alpha), full, antialias=False)
-        alpha = _stored(enlarged[0, :, : size[0], : size[1]], picture.bits)
-    return replace(picture, colour=_stored(hr[0], picture.bits), alpha=alpha, notes=())
+        enlarged = bicubic_resize(unit(picture.alpha), full, antialias=False)
+        alpha = stored(enlarged[0, :, : size[0], : size[1]], picture.bits)
+    return replace(picture, colour=stored(hr[0], picture.bits), alpha=alpha, notes=())
 
 
 def _tiles(network: Network, size: tuple[int, int], tile: int | None) -> dict[str, Any]:
@@ -96,17 +96,17 @@ def _one(image: Tensor, bits: int) -> Tensor:
 
 def _shrink_alpha(alpha: Tensor, scale: int) -> Tensor:
     height, width = alpha.shape[-2:]
-    whole = pad(_unit(alpha), (0, -width % scale, 0, -height % scale), mode="replicate")
+    whole = pad(unit(alpha), (0, -width % scale, 0, -height % scale), mode="replicate")
     small = (whole.shape[2] // scale, whole.shape[3] // scale)
-    return _stored(bicubic_resize(whole, small)[0], 8 if alpha.dtype == torch.uint8 else 16)
+    return stored(bicubic_resize(whole, small)[0], 8 if alpha.dtype == torch.uint8 else 16)
 
 
-def _unit(plane: Tensor) -> Tensor:
+def unit(plane: Tensor) -> Tensor:
     """Planes (C, H, W) of a picture as a batch in [0, 1]."""
     return plane.to(torch.float32).unsqueeze(0) / (255 if plane.dtype == torch.uint8 else 65535)
 
 
-def _stored(image: Tensor, bits: int) -> Tensor:
+def stored(image: Tensor, bits: int) -> Tensor:
     """Values in [0, 1], and a little beside, as a picture's."""
     levels = image.detach().cpu().clamp(0, 1).mul_(2**bits - 1).round_()
     return levels.to(torch.uint8) if bits == 8 else levels.to(torch.int32).to(torch.uint16)

@@ -12,7 +12,7 @@ import typer
 from invertible_rescaling.cli.app import app
 from invertible_rescaling.errors import RescalingError
 
-__all__ = ["run"]
+__all__: list[str] = []  # for the command line alone
 
 
 # Typer raises exceptions of the click that it brings, or of the one beside it, depending on its version.

@@ -13,7 +13,7 @@ from invertible_rescaling.errors import ConfigError, ImageError, RescalingError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture
 
-__all__ = ["Options", "Outcome", "Task", "as_made", "edited", "perform"]
+__all__: list[str] = []  # for the command line alone
 
 
 @dataclass(frozen=True)

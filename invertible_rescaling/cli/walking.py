@@ -8,7 +8,7 @@ from pathlib import Path
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import SUFFIXES
 
-__all__ = ["Pair", "Plan", "pictures", "plan"]
+__all__: list[str] = []  # for the command line alone
 
 _SUFFIXES = frozenset(
     {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"}

@@ -15,7 +15,7 @@ import torch
 
 from invertible_rescaling.cli.tasks import Options, Outcome, Task, perform
 
-__all__ = ["outcomes"]
+__all__: list[str] = []  # for the command line alone
 
 
 def outcomes(tasks: Sequence[Task], options: Options, jobs: int, threads: int) -> Iterator[Outcome]:

@@ -55,15 +55,15 @@ def _by_pillow(content: bytes, max_pixels: int) -> Picture:
             image.verify()  # checks every chunk's checksum, which decoding alone does not
     with library.open(io.BytesIO(content)) as image:
         image.load()
+        orientation, upright = _orientation(image), ops.exif_transpose(image)
         carried, notes = carried_by(image)
-        upright = ops.exif_transpose(image)
         if image.mode.startswith("I;16"):
             array = np.asarray(upright).astype(np.uint16)
             transparent = image.info.get("transparency")
             if transparent is not None:
                 array = np.stack((array, np.where(array == transparent, 0, 65535).astype(np.uint16)), axis=2)
         elif png.is_deep(content):  # which Pillow cuts to 8 bits; it has checked the file all the same
-            array = _turned(png.decode_deep(content), _orientation(image))
+            array = _turned(png.decode_deep(content), orientation)
         else:
             converted, new = _to_8_bits(upright, carried)
             notes += new

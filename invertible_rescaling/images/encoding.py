@@ -10,9 +10,9 @@ import numpy as np
 
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images.carried import packet_of
-from invertible_rescaling.images.packages import deep, pillow
+from invertible_rescaling.images.packages import pillow
 from invertible_rescaling.images.pictures import Picture
-from invertible_rescaling.images.png import HEADER_END, chunk
+from invertible_rescaling.images.png import HEADER_END, chunk, encode_deep
 
 __all__ = ["LOSSLESS", "SUFFIXES", "encode_picture"]
 
@@ -86,10 +86,7 @@ def _save(array: "np.ndarray[Any, np.dtype[Any]]", **options: Any) -> bytes:
 
 def _png(picture: Picture, quality: int | None) -> bytes:
     array = _pixels(picture)
-    if picture.bits == 8 or array.ndim == 2:
-        content = _save(array, format="PNG")
-    else:
-        content = bytes(deep("imagecodecs").png_encode(array))
+    content = _save(array, format="PNG") if picture.bits == 8 or array.ndim == 2 else encode_deep(array)
     chunks = []
     if picture.icc:
         chunks.append(chunk(b"iCCP", b"icc\0\0" + zlib.compress(picture.icc)))

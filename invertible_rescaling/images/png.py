@@ -62,6 +62,22 @@ def decode_deep(content: bytes) -> "np.ndarray[Any, np.dtype[Any]]":
     return whole[..., 0] if channels == 1 else whole
 
 
+def encode_deep(array: "np.ndarray[Any, np.dtype[Any]]") -> bytes:
+    """A PNG file of pixels (H, W, 2 to 4), uint16.
+
+    Written out here, since imagecodecs guesses from the shape what is what, and refuses some small pictures.
+    """
+    height, width, channels = array.shape
+    kind = next(kind for kind, count in _CHANNELS.items() if count == channels)
+    stored = array.astype(">u2").reshape(height, -1).view(np.uint8)
+    rows = np.ones((height, 1 + stored.shape[1]), dtype=np.uint8)  # filter 1: less the pixel to the left
+    rows[:, 1:] = stored
+    rows[:, 1 + 2 * channels :] -= stored[:, : -2 * channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    pixels = zlib.compress(rows.tobytes())
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = len(SIGNATURE)
     while at + 12 <= len(content):
