@@ -9,6 +9,7 @@ import typer
 from invertible_rescaling.cli.jobs import Teller, process
 from invertible_rescaling.cli.networks import Choice, device_of, load
 from invertible_rescaling.cli.provenance import VERSION
+from invertible_rescaling.cli.rescaling import check_tile
 from invertible_rescaling.cli.tasks import Options
 from invertible_rescaling.cli.walking import plan
 from invertible_rescaling.errors import ConfigError
@@ -111,7 +112,7 @@ def downscale(
         if not allow_lossy:
             raise ConfigError(f"{lost}. Use png, or webp without --quality, or pass --allow-lossy")
         teller.note(lost)
-    load(choice)  # what is wrong with the model is wrong for all pictures
+    check_tile(load(choice).model.scale, options.tile)  # what is wrong with these is wrong for all pictures
     return process(found, options, jobs, teller)
 
 
@@ -140,7 +141,7 @@ def upscale(
     )
     _check_quality(options)
     if model is not None or weights is not None:
-        load(choice)
+        check_tile(load(choice).model.scale, options.tile)
     return process(found, options, jobs, Teller.of(quiet))
 
 

@@ -69,9 +69,18 @@ def _tiles(network: Network, size: tuple[int, int], tile: int | None) -> dict[st
         if pixels <= _WHOLE:
             return {}
         return {"tile": side} if pixels <= _EXACT else {"tile": side, "overlap": _OVERLAP}
-    if tile % scale:
-        raise ConfigError(f"--tile must be a multiple of the scale {scale}, got {tile}")
+    check_tile(scale, tile)
     return {"tile": tile} if tile else {}
+
+
+def check_tile(scale: int, tile: int | None) -> None:
+    """Refuse a tile that no model of a scale can work in.
+
+    Raises:
+        ConfigError: it is no multiple of the scale.
+    """
+    if tile is not None and tile % scale:
+        raise ConfigError(f"--tile must be a multiple of the scale {scale}, got {tile}")
 
 
 # Greyscale goes through the model as three equal channels, and one channel is kept of what comes out: their

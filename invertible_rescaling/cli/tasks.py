@@ -105,6 +105,8 @@ def _perform(task: Task, options: Options) -> Outcome:
     exists, down = task.target.exists(), options.direction == "downscale"
     if exists and not (options.resume or options.force):
         raise ImageError(f"{task.target} exists; pass --resume to skip what is done, or --force to overwrite")
+    if task.source.exists() and not task.source.is_file():  # which reading might wait for, without end
+        raise ImageError("no picture, but a device, a pipe or a folder")
     content = task.source.read_bytes()
     source_sha256 = hashlib.sha256(content).hexdigest()
     if exists and options.resume and down and _is_done(task, options, source_sha256, load(options.choice)):
