@@ -354,6 +354,7 @@ def test_what_a_decoder_warns_of_is_noted() -> None:
         warnings.simplefilter("error")
         picture = decode_picture(plain[:33] + _chunk(b"eXIf", body) + plain[33:])
     assert picture.size == (5, 5)
+    assert all(note.startswith(("the decoder warns: ", "EXIF could not")) for note in picture.notes)
     assert picture.notes
 
 

@@ -27,7 +27,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; see :func:`invertible_rescaling.cli.main`."""
     command = typer.main.get_command(app)
     try:
-        with _signals():
+        with _signals(), _own_stderr():
             code = command.main(
                 None if argv is None else list(argv), prog_name="invertible-rescaling", standalone_mode=False
             )
@@ -51,6 +51,30 @@ def run(argv: Sequence[str] | None = None) -> int:
 def _say(problem: str, code: int) -> int:
     print(f"error: {' '.join(problem.split())}", file=sys.stderr)  # noqa: T201
     return code
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[None]:
+    """Keep standard error for this program: libtiff prints there what it finds wrong with a file.
+
+    Python writes to a copy of it meanwhile; worker processes inherit the one that leads nowhere.
+    """
+    try:
+        number = sys.stderr.fileno()
+    except (AttributeError, OSError):  # replaced, or closed
+        yield
+        return
+    before, sys.stderr = sys.stderr, open(os.dup(number), "w", encoding=sys.stderr.encoding, buffering=1)  # noqa: SIM115
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(sys.stderr.fileno(), number)
+        sys.stderr.close()
+        sys.stderr = before
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def perform(task: Task, options: Options) -> Outcome:
     except MemoryError:
         problem = "there is not enough memory for it; try --jobs 1, or a smaller --tile"
     except RescalingError as error:
-        problem = str(error)
+        problem = str(error).replace("raise max_pixels", "raise --max-pixels")
     except OSError as error:
         where = error.filename or task.target
         problem = f"{error.strerror or error} ({where})"

@@ -81,7 +81,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
             "against decompression bombs; raise max_pixels if the file is trusted"
         )
     if width < 1 or height < 1:
-        raise ImageError(f"{width}x{height} is no image")
+        raise ImageError(f"{width} by {height} pixels are no image")
 
 
 def _check_single(image: Any) -> None:

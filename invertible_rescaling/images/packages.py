@@ -22,11 +22,13 @@ def pillow(module: str) -> Any:
         MissingDependencyError: it is not installed.
     """
     try:
-        return importlib.import_module(f"PIL.{module}")
+        found = importlib.import_module(f"PIL.{module}")
     except ImportError as error:
         raise MissingDependencyError(
             "reading and writing image files needs Pillow: pip install 'invertible_rescaling[train]'"
         ) from error
+    _keep_quiet("PIL")
+    return found
 
 
 def deep(package: str) -> Any:
@@ -41,10 +43,15 @@ def deep(package: str) -> Any:
         raise MissingDependencyError(
             f"16-bit pictures of several channels need {package}: pip install 'invertible_rescaling[cli]'"
         ) from error
-    if package == "tifffile" and not logging.getLogger(package).handlers:
-        # It logs what it finds wrong with a file; without a handler that would go to standard error.
-        logging.getLogger(package).addHandler(logging.NullHandler())
+    _keep_quiet(package)
     return found
+
+
+def _keep_quiet(package: str) -> None:
+    """What it finds wrong with a file it logs too, which goes to standard error unless someone handles it."""
+    logger = logging.getLogger(package)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 @contextmanager

@@ -111,7 +111,11 @@ def decode_picture(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     except Exception as error:  # decoders raise nearly anything on corrupt data
         raise ImageError(decoding.said_by(error)) from error
     of_code = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)
-    told = [str(warning.message).strip() for warning in caught if not issubclass(warning.category, of_code)]
+    told = [
+        "the decoder warns: " + str(warning.message).strip()
+        for warning in caught
+        if not issubclass(warning.category, of_code)
+    ]
     return picture.noting(*dict.fromkeys(text.splitlines()[0] for text in told if text))
 
 
