@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from invertible_rescaling import __version__, iirn_x2, save_checkpoint
+from invertible_rescaling import __version__, esrgan_x4, iirn_x2, list_models, save_checkpoint
 from invertible_rescaling.cli import main, rescaling
 from invertible_rescaling.cli.jobs import share
 from invertible_rescaling.cli.networks import Choice, load
@@ -373,15 +373,13 @@ def test_roundtrip_compares_with_bicubic(tmp_path, capsys, monkeypatch) -> None:
 def test_models_are_listed(capsys) -> None:
     found = run(capsys, "models")
     assert found.code == 0
-    rows = {
-        row["model"]: row
-        for row in json.loads(run(capsys, "models", "--json").out)
-        if "V1" not in row["weights"]
-    }
-    assert rows["irn_x4"]["parameters"] == 4355136
-    assert rows["irn_x4"]["weights"] == "none yet"
+    found_rows = json.loads(run(capsys, "models", "--json").out)
+    rows = {(row["model"], row["weights"].partition(" ")[0]): row for row in found_rows}
+    assert rows["esrgan_x4", "none"]["parameters"] == sum(p.numel() for p in esrgan_x4().parameters())
     best = IIRN_X4_Weights.DEFAULT
-    assert rows["iirn_x4"]["licence"] == best.licence
+    assert rows["iirn_x4", best.name]["licence"] == best.licence
+    assert rows["iirn_x4", best.name]["weights"] == f"{best.name} (default)"
+    assert {model for model, weights in rows if weights != "none"} == set(list_models(pretrained=True))
     for line in (f"{best.parameters:,}", best.licence, f"{best.metrics['Set5']['psnr_rgb']:.2f}"):
         assert line in found.out
 

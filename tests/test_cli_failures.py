@@ -48,7 +48,10 @@ def tiny(weights):
         (("downscale", "{in}", "{out}", "--tile", "30"), "--tile must be a multiple of the scale 4, got 30"),
         (("downscale", "{in}", "{out}", "--tile", "wide"), "--tile takes auto, none or a number"),
         (("downscale", "{in}", "{out}", "--model", "iirn_x9"), "did you mean"),
-        (("downscale", "{in}", "{out}", "--model", "irn_x4"), "no trained weights are shipped for irn_x4"),
+        (
+            ("downscale", "{in}", "{out}", "--model", "esrgan_x4"),
+            "no trained weights are shipped for esrgan_x4",
+        ),
         (("downscale", "{in}", "{out}", "--weights", "{in}/0000.png"), "no safetensors file"),
         (("downscale", "{in}", "{out}", "--device", "nonsense"), "no device 'nonsense'"),
         (("downscale", "{in}", "{out}", "--quality", "80"), "--quality is for jpg and webp"),

@@ -13,9 +13,9 @@ from evaluation.methods import Row
 from evaluation.paper import BICUBIC, PAPER, SETS
 from evaluation.picture import draw, panel
 from evaluation.report import Report
-from evaluation.sheet import Panel
 from evaluation.task import Task
 from invertible_rescaling.images import write_image
+from invertible_rescaling.images.sheet import Panel
 from tests.strategies import uint8_image, uniform
 
 # PSNR/SSIM as they stand in print, once more.

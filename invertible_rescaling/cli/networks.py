@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -12,7 +13,7 @@ from invertible_rescaling.files import sha256_of
 from invertible_rescaling.models import iirn_x4  # noqa: F401  (registers the models)
 from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.rescaler import InvertibleRescaler
-from invertible_rescaling.weights import WeightsEnum, choose_weights, weights_file, weights_of
+from invertible_rescaling.weights import WeightsEnum, choose_weights, load_with, weights_of
 
 __all__: list[str] = []  # for the command line alone
 
@@ -76,8 +77,7 @@ def load(choice: Choice) -> Network:
         )
     chosen = choose_weights(wanted or "DEFAULT", name)
     assert chosen is not None
-    file = weights_file(chosen)
-    model = load_checkpoint(file, kind=torch.nn.Module)
+    file, model, sha256 = load_with(_loaded, chosen)
     if not isinstance(model, InvertibleRescaler):
         raise ConfigError(
             f"{name} is {type(model).__name__}, which is there to be compared with; it restores nothing"
@@ -88,8 +88,11 @@ def load(choice: Choice) -> Network:
         raise ConfigError(f"{file} holds a model of {model.channels} channels; pictures need 3")
     if choice.model is None and not name.endswith(f"_x{model.scale}"):
         name = f"iirn_x{model.scale}"
-    sha256 = chosen.value.sha256 if isinstance(chosen, WeightsEnum) else sha256_of(file)
     return Network(name, model.float().eval().to(choice.device), sha256)
+
+
+def _loaded(file: Path) -> tuple[Path, torch.nn.Module, str]:
+    return file, load_checkpoint(file, kind=torch.nn.Module), sha256_of(file)
 
 
 def choice_for(record: Record, given: Choice) -> Choice:
