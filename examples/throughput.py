@@ -2,10 +2,10 @@ r"""Time the command line on many small pictures, beside a plain loop over the A
 
     python examples/throughput.py --images ../shared/data/train --count 1000 --side 128
 
-Pictures are cut out of the photographs in a folder, or out of those that scikit-image ships. Each way shrinks all of
-them: the loop reads, shrinks and writes one after the other, with one thread and with torch's own number of them; the
-command line does with one job and with as many as there are cores. Memory is the most that the processes had to
-themselves together, at a quarter of the pictures and at the end.
+Pictures are cut out of the photographs in a folder, or out of those that scikit-image ships. Each way
+shrinks all of them: the loop reads, shrinks and writes one after the other, with one thread and with
+torch's own number of them; the command line does with one job and with as many as there are cores. Memory
+is the most that the processes had to themselves together, at a quarter of the pictures and at the end.
 """
 
 import argparse
@@ -31,9 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as place:
             cut(options.images, options.count, options.side, Path(place, "in"))
             print(f"{options.count} pictures of {options.side}x{options.side}; {os.cpu_count()} cores")
-            print(
-                "| way | seconds | pictures a second | MB at a quarter | MB at the end |\n|---|---|---|---|---|"
-            )
+            print("| way | seconds | pictures a second | MB at a quarter | MB at the end |")
+            print("|---|---|---|---|---|")
             for threads in dict.fromkeys((1, torch.get_num_threads())):
                 seconds = loop(Path(place, "in"), Path(place, f"loop{threads}"), threads)
                 report(f"loop over the API, threads: {threads}", options.count, seconds)

@@ -50,7 +50,7 @@ def tiny(weights):
         (("downscale", "{in}", "{out}", "--model", "iirn_x9"), "did you mean"),
         (
             ("downscale", "{in}", "{out}", "--model", "esrgan_x4"),
-            "no trained weights are shipped for esrgan_x4",
+            "no trained weights are shipped",
         ),
         (("downscale", "{in}", "{out}", "--weights", "{in}/0000.png"), "no safetensors file"),
         (("downscale", "{in}", "{out}", "--device", "nonsense"), "no device 'nonsense'"),

@@ -47,7 +47,7 @@ def _trained(name: str, member: WeightsEnum, newest: bool) -> dict[str, Any]:
         "parameters": known.parameters,
         "weights": member.name + (" (default)" if newest else ""),
         "licence": known.licence,
-        **{key: round(value, 2) for key, value in figures.items()},
+        **{key: round(value, 2) for key, value in figures.items() if value is not None},
     }
 
 
