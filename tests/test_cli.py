@@ -379,6 +379,10 @@ def test_models_are_listed(capsys) -> None:
     best = IIRN_X4_Weights.DEFAULT
     assert rows["iirn_x4", best.name]["licence"] == best.licence
     assert rows["iirn_x4", best.name]["weights"] == f"{best.name} (default)"
+    assert (rows["iirn_x4", best.name]["kind"], rows["esrgan_x4", "none"]["kind"]) == (
+        "rescaler",
+        "super-resolver",
+    )
     assert {model for model, weights in rows if weights != "none"} == set(list_models(pretrained=True))
     for line in (f"{best.parameters:,}", best.licence, f"{best.metrics['Set5']['psnr_rgb']:.2f}"):
         assert line in found.out

@@ -206,14 +206,17 @@ def models(json: Json = False) -> int:
         teller.say(facts.as_json(found))
         return 0
     columns = list(dict.fromkeys(key for row in found for key in row))
-    table = [
-        [f"{row.get(key, ''):,}" if key == "parameters" else str(row.get(key, "")) for key in columns]
-        for row in found
-    ]
+    table = [[_cell(row.get(key, "")) for key in columns] for row in found]
     widths = [max(map(len, cells)) for cells in zip(columns, *table, strict=True)]
     for line in (columns, *table):
         teller.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return 0
+
+
+def _cell(value: str | int | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
 
 
 @app.command()

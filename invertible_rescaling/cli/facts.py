@@ -14,6 +14,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import Picture, read_picture
 from invertible_rescaling.registry import create_model, list_models
+from invertible_rescaling.rescaler import InvertibleRescaler
 from invertible_rescaling.weights import WeightsEnum
 
 __all__: list[str] = []  # for the command line alone
@@ -25,25 +26,29 @@ def models() -> list[dict[str, Any]]:
     """All models by name; those with trained weights once for each set of them.
 
     Returns:
-        ``model``, ``parameters``, ``weights`` (with ``(default)`` behind the newest), ``licence`` and, for
-        each benchmark, PSNR in dB on RGB.
+        ``model``, ``kind`` (``rescaler``, or ``super-resolver``, to compare with), ``parameters``,
+        ``weights`` (with ``(default)`` behind the newest), ``licence`` and, for each benchmark, PSNR in dB
+        on RGB.
     """
     rows: list[dict[str, Any]] = []
     for name in list_models():
+        with torch.device("meta"):  # to look at, without memory
+            model = create_model(name)
+        kind = "rescaler" if isinstance(model, InvertibleRescaler) else "super-resolver"
         members = shipped(name)
-        rows += [_trained(name, member, member is members[-1]) for member in reversed(members)]
+        rows += [_trained(name, kind, member, member is members[-1]) for member in reversed(members)]
         if not members:
-            with torch.device("meta"):  # to count, without memory
-                parameters = sum(p.numel() for p in create_model(name).parameters())
-            rows.append({"model": name, "parameters": parameters, "weights": "none yet"})
+            parameters = sum(p.numel() for p in model.parameters())
+            rows.append({"model": name, "kind": kind, "parameters": parameters, "weights": "none yet"})
     return rows
 
 
-def _trained(name: str, member: WeightsEnum, newest: bool) -> dict[str, Any]:
+def _trained(name: str, kind: str, member: WeightsEnum, newest: bool) -> dict[str, Any]:
     known = member.value
     figures = {key: known.metrics[key]["psnr_rgb"] for key in _BENCHMARKS if key in known.metrics}
     return {
         "model": name,
+        "kind": kind,
         "parameters": known.parameters,
         "weights": member.name + (" (default)" if newest else ""),
         "licence": known.licence,
