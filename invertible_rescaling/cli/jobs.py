@@ -94,24 +94,39 @@ def process(plan: Plan, options: Options, jobs: int | None, teller: Teller) -> i
     Raises:
         ConfigError: there is nothing to do.
     """
+
+    def work(tasks: Sequence[Task]) -> Iterator[Outcome]:
+        count, threads = share(jobs, len(tasks), options.choice.device)
+        return outcomes(tasks, options, count, threads)
+
+    return oversee(plan, options.direction, work, teller)
+
+
+def oversee(
+    plan: Plan, what: str, work: Callable[[Sequence[Task]], Iterator[Outcome]], teller: Teller
+) -> int:
+    """Let ``work`` do all that is planned, tell what comes of it, and return as :func:`process` does.
+
+    Raises:
+        ConfigError: there is nothing to do.
+    """
     if not plan.pairs and not plan.failures:
         raise ConfigError("no pictures were found; known are .png, .jpg, .webp, .tif and the like")
     started = time.perf_counter()
     failures = [f"{path}: {why}" for path, why in plan.failures]
     tasks = [Task(pair.source, pair.target) for pair in plan.pairs]
-    _clean(tasks)
-    count, threads = share(jobs, len(tasks), options.choice.device)
+    clean(tasks)
     counts: Counter[str] = Counter()
     notes: dict[str, list[Path]] = defaultdict(list)
     interrupted = False
     try:
-        with teller.progress(options.direction, len(tasks)) as advance:
-            for outcome in outcomes(tasks, options, count, threads):
+        with teller.progress(what, len(tasks)) as advance:
+            for outcome in work(tasks):
                 _tally(outcome, counts, failures, notes)
                 advance()
     except KeyboardInterrupt:
         interrupted = True
-        _clean(tasks)
+        clean(tasks)
     for note, paths in notes.items():
         teller.note(f"{note} ({_listed(paths)})")
     for failure in failures:
@@ -137,7 +152,7 @@ def _tally(outcome: Outcome, counts: Counter[str], failures: list[str], notes: d
         notes[note].append(outcome.source)
 
 
-def _clean(tasks: Sequence[Task]) -> None:
+def clean(tasks: Sequence[Task]) -> None:
     """Remove what a run that was killed has left half-written."""
     names: dict[Path, set[str]] = defaultdict(set)
     for task in tasks:

@@ -27,7 +27,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; see :func:`invertible_rescaling.cli.main`."""
     command = typer.main.get_command(app)
     try:
-        with _signals(), _own_stderr():
+        with signals(), own_stderr():
             code = command.main(
                 None if argv is None else list(argv), prog_name="invertible-rescaling", standalone_mode=False
             )
@@ -54,7 +54,7 @@ def _say(problem: str, code: int) -> int:
 
 
 @contextlib.contextmanager
-def _own_stderr() -> Iterator[None]:
+def own_stderr() -> Iterator[None]:
     """Keep standard error for this program: libtiff prints there what it finds wrong with a file.
 
     Python writes to a copy of it meanwhile; worker processes inherit the one that leads nowhere.
@@ -78,7 +78,7 @@ def _own_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """Let SIGTERM and a closed terminal end the program as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
