@@ -13,13 +13,24 @@ Example:
 
 import difflib
 import fnmatch
+import threading
+import warnings
 from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, overload
 
 from invertible_rescaling.errors import UnknownNameError
 
-__all__ = ["create_model", "list_models", "register_latent", "register_model", "register_subnet"]
+__all__ = [
+    "create_model",
+    "list_models",
+    "load_plugins",
+    "register_latent",
+    "register_model",
+    "register_subnet",
+]
 
+GROUP = "invertible_rescaling.plugins"  # of entry points
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
@@ -51,13 +62,20 @@ class Registry(Generic[Factory]):
         try:
             return self._factories[name]
         except (KeyError, TypeError):
+            load_plugins()
+        try:
+            return self._factories[name]
+        except (KeyError, TypeError):
             raise UnknownNameError(self._describe_unknown(name)) from None
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._factories:
+            load_plugins()
         return name in self._factories
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the registered names that match a shell-style ``pattern``, sorted."""
+        load_plugins()
         return sorted(fnmatch.filter(self._factories, pattern))
 
     def name_of(self, factory: object) -> str | None:
@@ -68,6 +86,41 @@ class Registry(Generic[Factory]):
         close = difflib.get_close_matches(str(name), self._factories, n=3, cutoff=0.5)
         hint = f"did you mean {_either(close)}?" if close else f"known: {', '.join(self.names()) or 'none'}"
         return f"no {self.kind} is named {name!r}; {hint}"
+
+
+_plugins: set[str] = set()  # those that have been loaded, or have failed to
+_loading = threading.RLock()
+
+
+def load_plugins() -> None:
+    """Load what other installed packages have to register, unless it has been loaded.
+
+    A package names a module, or a function without arguments, that registers its models, sub-networks and
+    latents, as an entry point of the group ``invertible_rescaling.plugins``. The registry calls this when a
+    name is asked for that it does not know, and when names are listed: importing this library loads none.
+
+    Warns:
+        UserWarning: a plugin that raises is named, with what it raised; the others are loaded.
+
+    Example:
+        >>> from invertible_rescaling.registry import load_plugins
+        >>> load_plugins()
+    """
+    with _loading:
+        for point in entry_points(group=GROUP):
+            if f"{point.name} = {point.value}" in _plugins:
+                continue
+            _plugins.add(f"{point.name} = {point.value}")  # first: a plugin may well list names
+            try:
+                plugin = point.load()
+                if callable(plugin):
+                    plugin()
+            except Exception as error:
+                where = f" of {point.dist.name}" if point.dist else ""
+                warnings.warn(
+                    f"the plugin {point.name!r}{where} could not be loaded ({type(error).__name__}: {error})",
+                    stacklevel=2,
+                )
 
 
 def _either(names: Iterable[str]) -> str:

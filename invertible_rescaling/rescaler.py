@@ -14,6 +14,7 @@ from invertible_rescaling.calls import check_image, check_tiles, original_size
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import DtypeError, ShapeError
 from invertible_rescaling.functional import check_bits, laid_out_like, quantize, space_like
+from invertible_rescaling.hosting import Hosted
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
 from invertible_rescaling.overrides import CALLS, check_unchanged
@@ -42,7 +43,7 @@ _FLOW_STEPS = (*CALLS, "__iter__", "__len__", "__getitem__")
 Result = TypeVar("Result")
 
 
-class InvertibleRescaler(nn.Module):
+class InvertibleRescaler(Hosted, nn.Module):
     r"""Shrinks images by a power of two and brings them back, as one learned bijection.
 
     ``scale = 2**L`` takes L stages, each a Haar step on all channels so far (3 -> 12 -> 48 -> 192)

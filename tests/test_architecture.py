@@ -34,14 +34,15 @@ FLOORS = (
         "reach",
         "gathering",
         "calls",
+        "hosting",
     ),
     ("layerwise", "tiling", "reversible", "comparison"),
     ("rescaler",),
     ("checkpoint", "losses"),
     ("original_irn", "fetching"),
     ("weights",),
-    ("models",),
-    ("cli",),
+    ("models", "model_card"),
+    ("cli", "hub"),
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))

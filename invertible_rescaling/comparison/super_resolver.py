@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from invertible_rescaling.calls import check_image, original_size
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, check_bits, quantize
+from invertible_rescaling.hosting import Hosted
 from invertible_rescaling.specs import check_count, check_scale
 
 __all__ = ["SuperResolver", "build"]
@@ -19,7 +20,7 @@ _OWN = ("edsr", "esrgan", "srcnn", "srresnet")  # each in a module of its name
 _architectures: dict[str, type["SuperResolver"]] = {}
 
 
-class SuperResolver(nn.Module, ABC):
+class SuperResolver(Hosted, nn.Module, ABC):
     """A network that enlarges LR ``(B, channels, h, w)`` to ``(B, channels, scale*h, scale*w)``.
 
     :meth:`downscale` is bicubic, so that a super-resolver can be measured beside an
