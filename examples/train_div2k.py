@@ -69,8 +69,8 @@ def run(options: Options, started: float) -> None:
     options.check()
     # Without this, accelerate would take several processes on a machine without a GPU for unrelated ones.
     cpu = options.cpu or not torch.accelerator.is_available()
-    device = torch.accelerator.current_accelerator()
-    options, said = settle(options, torch.device("cpu") if cpu or device is None else device)
+    device = None if cpu else torch.accelerator.current_accelerator()
+    options, said = settle(options, device or torch.device("cpu"))
     try:
         accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
     except ValueError as error:  # how accelerate says that the device lacks a precision

@@ -16,7 +16,10 @@ CALLS = ("__call__", "forward", "inverse")
 
 def definer(cls: type, name: str) -> type | None:
     """The class that gives a class its attribute of that name; None where none does."""
-    return next((base for base in cls.__mro__ if name in vars(base)), None)
+    for base in cls.__mro__:  # a loop, since torch.compile of torch 2.6 knows no next() with a default
+        if name in vars(base):
+            return base
+    return None
 
 
 def overridden(cls: type, known: type, methods: Sequence[str]) -> str | None:
@@ -46,8 +49,13 @@ def has_hooks(module: nn.Module) -> bool:
 
 def any_global_hook() -> bool:
     """Whether anything listens to all modules."""
-    found: bool = modules._has_any_global_hook()  # type: ignore[no-untyped-call]
-    return found
+    # Not torch's own _has_any_global_hook, which torch 2.6 has not.
+    return bool(
+        modules._global_forward_hooks
+        or modules._global_forward_pre_hooks
+        or modules._global_backward_hooks
+        or modules._global_backward_pre_hooks
+    )
 
 
 def change(module: nn.Module, known: type, methods: Sequence[str] = CALLS) -> str | None:

@@ -372,12 +372,13 @@ class InvertibleRescaler(Hosted, nn.Module):
             )
 
     def _check_dtype(self, x: Tensor) -> None:
-        weight = next(self.parameters(), None)
-        if weight is not None and weight.dtype != x.dtype:
-            raise DtypeError(
-                f"the image is {x.dtype} and the model's weights are {weight.dtype}; "
-                f"convert one, as in image.to({weight.dtype}) (the state is float32 or float64)"
-            )
+        for weight in self.parameters():  # the first alone; see definer() for why not by next()
+            if weight.dtype != x.dtype:
+                raise DtypeError(
+                    f"the image is {x.dtype} and the model's weights are {weight.dtype}; "
+                    f"convert one, as in image.to({weight.dtype}) (the state is float32 or float64)"
+                )
+            break
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}, channels={self.channels}, blocks={self.blocks}, clamp={self.clamp}"
