@@ -25,6 +25,9 @@ torch.set_warn_always(True)  # warnings are errors here; by default torch gives 
 torch.set_num_threads(1)  # tensors here are tiny, and pytest-xdist runs one process per core already
 
 
+collect_ignore = ["typed_user.py"]  # for the type checker; importing it registers names
+
+
 @pytest.fixture(autouse=True)
 def _seeded_torch() -> None:
     """Hypothesis seeds random and numpy, not torch."""

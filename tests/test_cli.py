@@ -8,7 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from invertible_rescaling import __version__, esrgan_x4, iirn_x2, list_models, save_checkpoint
+from invertible_rescaling import (
+    __version__,
+    esrgan_x4,
+    iirn_x2,
+    list_models,
+    register_model,
+    save_checkpoint,
+)
 from invertible_rescaling.cli import main, rescaling
 from invertible_rescaling.cli.jobs import share
 from invertible_rescaling.cli.networks import Choice, load
@@ -386,6 +393,18 @@ def test_models_are_listed(capsys) -> None:
     assert {model for model, weights in rows if weights != "none"} == set(list_models(pretrained=True))
     for line in (f"{best.parameters:,}", best.licence, f"{best.metrics['Set5']['psnr_rgb']:.2f}"):
         assert line in found.out
+
+
+def test_a_model_that_cannot_be_made_does_not_hide_the_others(capsys, own_registries) -> None:
+    def broken(*, weights=None):
+        raise RuntimeError("no such file: parts.bin")
+
+    register_model(broken, name="broken_x4")
+    found = run(capsys, "models")
+    assert found.code == 0
+    assert "broken_x4" in found.out
+    assert "cannot be made as it is (no such file: parts.bin)" in found.out
+    assert "iirn_x4" in found.out
 
 
 def test_info_says_what_files_carry(tmp_path, capsys) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from invertible_rescaling.checkpoint import read_metadata, verify_checkpoint
+from invertible_rescaling.checkpoint import first_line, read_metadata, verify_checkpoint
 from invertible_rescaling.cli.networks import shipped
 from invertible_rescaling.cli.provenance import Record, record_of
 from invertible_rescaling.cli.tasks import as_made, edited
@@ -32,8 +32,12 @@ def models() -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for name in list_models():
-        with torch.device("meta"):  # to look at, without memory
-            model = create_model(name)
+        try:
+            with torch.device("meta"):  # to look at, without memory
+                model = create_model(name)
+        except Exception as error:  # of another package's model, which may need arguments, or be broken
+            rows.append({"model": name, "kind": f"cannot be made as it is ({first_line(error)})"})
+            continue
         kind = "rescaler" if isinstance(model, InvertibleRescaler) else "super-resolver"
         members = shipped(name)
         rows += [_trained(name, kind, member, member is members[-1]) for member in reversed(members)]
