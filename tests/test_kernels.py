@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import in_threads
 from strategies import uniform
-from tolerances import AUTOCAST_SUBNET, SAME
+from tolerances import AUTOCAST_SUBNET, KINKED, SAME
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
@@ -110,22 +110,30 @@ def _gradients(network: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor | Non
     side=st.tuples(st.integers(1, 17), st.integers(1, 17)),
     layout=st.sampled_from(sorted(LAYOUTS)),
     frozen=st.sets(st.integers(0, 15)),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
     seed=st.integers(0, 99),
 )
-def test_gradients_equal_the_plain_ones(kind, channels, growth, batch, side, layout, frozen, seed) -> None:
+def test_gradients_equal_the_plain_ones(
+    kind, channels, growth, batch, side, layout, frozen, dtype, seed
+) -> None:
+    """In float64 to the last digits. In float32 a sum in another order may put one activation on the other
+    side of LeakyReLU's kink, which changes the gradients of the pixels around it: there the norm is held."""
     torch.manual_seed(seed)
-    network = randomize(kind(*channels, growth=growth), 0.5)
+    network = randomize(kind(*channels, growth=growth), 0.5).to(dtype)
     for index, parameter in enumerate(network.parameters()):
         parameter.requires_grad_(index not in frozen)
-    x = LAYOUTS[layout](torch.randn(batch, channels[0], *side)).requires_grad_(15 not in frozen)
-    grad = torch.randn(batch, channels[1], *side)
+    x = LAYOUTS[layout](torch.randn(batch, channels[0], *side, dtype=dtype)).requires_grad_(15 not in frozen)
+    grad = torch.randn(batch, channels[1], *side, dtype=dtype)
     if not any(t.requires_grad for t in (x, *network.parameters())):
         return
     fast = _gradients(network, x, grad)
     with fast_kernels(False):
         plain = _gradients(network, x, grad)
     for a, b in zip(fast, plain, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5 * (1 + float(b.abs().max())), rtol=0)
+        if dtype == torch.float64:
+            torch.testing.assert_close(a, b, atol=SAME[dtype] * (1 + float(b.abs().max())), rtol=0)
+        else:
+            assert (a - b).norm() <= KINKED * (1 + b.norm())
 
 
 def test_equal_maxima_share_their_gradient() -> None:
