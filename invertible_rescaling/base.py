@@ -1,11 +1,12 @@
 """What every layer of the library is: a bijection with both directions and both log-determinants."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from invertible_rescaling.conditions import Result, apply, common_channels, refuse_needless
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 
 __all__ = ["Inverse", "InvertibleModule", "InvertibleSequential"]
@@ -18,6 +19,13 @@ class InvertibleModule(nn.Module, ABC):
 
     A subclass gives four methods. The log-determinants are per sample and belong to the direction
     that is evaluated, so :math:`\log|\det J_{f^{-1}}(y)| = -\log|\det J_f(x)|`.
+
+    A bijection of x that depends on a condition c as well, :math:`y = f(x; c)`, has ``condition_channels``
+    above 0, and its four methods take the condition as a second argument, ``f(x, condition)``. A subclass
+    that changes the shape of its input gives ``forward_shape`` and ``inverse_shape``, too.
+
+    Attributes:
+        condition_channels: channels of the condition; 0 for none.
 
     Example:
         >>> import torch
@@ -35,6 +43,8 @@ class InvertibleModule(nn.Module, ABC):
         tensor([[[[1., 1.]]]])
     """
 
+    condition_channels: int = 0
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` to ``y``."""
@@ -50,6 +60,14 @@ class InvertibleModule(nn.Module, ABC):
     @abstractmethod
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``x`` and log|det dx/dy|, a ``(B,)`` tensor."""
+
+    def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of one sample of ``y`` for that of one of ``x``, ``(C, H, W)``; the same by default."""
+        return tuple(shape)
+
+    def inverse_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of one sample of ``x`` for that of one of ``y``; the same by default."""
+        return tuple(shape)
 
 
 class Inverse(InvertibleModule):
@@ -68,29 +86,43 @@ class Inverse(InvertibleModule):
     def __init__(self, module: InvertibleModule) -> None:
         super().__init__()
         self.module = module
+        self.condition_channels = module.condition_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module.inverse(x)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self._apply_to(x, condition, self.module.inverse)
 
-    def inverse(self, y: Tensor) -> Tensor:
-        out: Tensor = self.module(y)
+    def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
+        out: Tensor = self._apply_to(y, condition, self.module)
         return out
 
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.module.inverse_with_log_det(x)
+    def forward_with_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._apply_to(x, condition, self.module.inverse_with_log_det)
 
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.module.forward_with_log_det(y)
+    def inverse_with_log_det(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._apply_to(y, condition, self.module.forward_with_log_det)
+
+    def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self.module.inverse_shape(shape)
+
+    def inverse_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self.module.forward_shape(shape)
+
+    def _apply_to(self, x: Tensor, condition: Tensor | None, method: Callable[..., Result]) -> Result:
+        refuse_needless(condition, self.condition_channels, "Inverse")
+        return apply(self.module, method, x, condition)
 
 
 class InvertibleSequential(InvertibleModule):
     """Bijections one after the other; the inverse runs them backwards.
 
+    Where layers take a condition, the sequence takes it and hands it to each of them. A map then has to be of
+    the height and width that the state has at all of them; one vector a sample, ``(B, k)``, goes anywhere.
+
     Args:
         *modules: the bijections, in the order ``forward`` applies them; at least one.
 
     Raises:
-        ConfigError: no module was given, or one has no ``inverse``.
+        ConfigError: no module was given, one has no ``inverse``, or conditions differ in channels.
 
     Example:
         >>> import torch
@@ -111,6 +143,7 @@ class InvertibleSequential(InvertibleModule):
                     f"InvertibleSequential takes InvertibleModule objects, got {type(module).__name__}; "
                     "give it forward, inverse and their with_log_det forms"
                 )
+        self.condition_channels = common_channels(modules, "InvertibleSequential")
         self.layers = nn.ModuleList(modules)
 
     def __len__(self) -> int:
@@ -127,29 +160,43 @@ class InvertibleSequential(InvertibleModule):
     def __iter__(self) -> Iterator[InvertibleModule]:
         return (self[index] for index in range(len(self)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
         for layer in self:
-            x = layer(x)
+            x = apply(layer, layer, x, condition)
         return x
 
-    def inverse(self, y: Tensor) -> Tensor:
+    def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
+        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
         for layer in reversed(list(self)):
-            y = layer.inverse(y)
+            y = apply(layer, layer.inverse, y, condition)
         return y
 
-    def forward_with_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
         total = x.new_zeros(x.shape[:1])
         for layer in self:
-            x, log_det = layer.forward_with_log_det(x)
+            x, log_det = apply(layer, layer.forward_with_log_det, x, condition)
             total = total + log_det
         return x, total
 
-    def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse_with_log_det(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
         total = y.new_zeros(y.shape[:1])
         for layer in reversed(list(self)):
-            y, log_det = layer.inverse_with_log_det(y)
+            y, log_det = apply(layer, layer.inverse_with_log_det, y, condition)
             total = total + log_det
         return y, total
+
+    def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        for layer in self:
+            shape = layer.forward_shape(shape)
+        return tuple(shape)
+
+    def inverse_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        for layer in reversed(list(self)):
+            shape = layer.inverse_shape(shape)
+        return tuple(shape)
 
 
 def check_state(x: Tensor, channels: int, who: str) -> None:

@@ -20,6 +20,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from invertible_rescaling.base import InvertibleModule
+from invertible_rescaling.conditions import apply, refuse_needless
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.kernels.switch import fast_kernels, is_batched, scratch
 from invertible_rescaling.standins import Place, alone_with, standing_in, statistics_at_rest
@@ -35,8 +36,8 @@ from invertible_rescaling.undoing import (
 __all__ = ["ReversibleLayer", "reversible_forward", "reversible_inverse"]
 
 
-def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
-    """Compute ``flow(x)``, keeping nothing for the backward pass but ``x`` and the result.
+def reversible_forward(flow: InvertibleModule, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Compute ``flow(x)``, keeping nothing for the backward pass but ``x``, the condition and the result.
 
     Gradients are plain autograd's up to rounding: with weights that leave an exact inverse (see
     :func:`~invertible_rescaling.testing.check_invertible`) they differ by less than 1e-8 of their norm in
@@ -44,10 +45,10 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
     float32's. Where a network has a kink or several equal maxima, rounding may decide for another side.
 
     Where nothing needs a gradient, inside ``torch.func`` transforms and in forward-mode differentiation, this
-    is ``flow(x)``. There are no second derivatives, and changing ``x``, the result or a parameter in place
-    before the backward pass is an error. Gradients reach ``x`` and the parameters of ``flow``. Every network
-    in it has to compute the same each time it is given the same: dropout and spectral norm in training mode
-    are refused, and batch norm counts a batch once.
+    is ``flow(x)``. There are no second derivatives, and changing ``x``, the condition, the result or a
+    parameter in place before the backward pass is an error. Gradients reach ``x``, the condition and the
+    parameters of ``flow``. Every network in it has to compute the same each time it is given
+    the same: dropout and spectral norm in training mode are refused, and batch norm counts a batch once.
 
     A layer that has hooks or a method replaced on the instance computes what its class does not know the way
     back from: it runs by plain autograd, with its activations kept, between stretches that run reversibly. So
@@ -58,6 +59,7 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
     Args:
         flow: the bijection, an :class:`~invertible_rescaling.InvertibleSequential` as a rule.
         x: its input.
+        condition: what a flow with ``condition_channels`` takes beside it.
 
     Raises:
         ConfigError: a module of ``flow`` is in training mode and draws at random or iterates, or is
@@ -72,17 +74,18 @@ def reversible_forward(flow: InvertibleModule, x: Tensor) -> Tensor:
         >>> all(parameter.grad is not None for parameter in flow.parameters())
         True
     """
-    return _run(flow, flow, steps_of, x)
+    return _run(flow, flow, steps_of, x, condition)
 
 
-def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
-    """Compute ``flow.inverse(y)``, keeping nothing for the backward pass but ``y`` and the result.
+def reversible_inverse(flow: InvertibleModule, y: Tensor, condition: Tensor | None = None) -> Tensor:
+    """Compute ``flow.inverse(y)``, keeping nothing for the backward pass but ``y``, condition and result.
 
     All that :func:`reversible_forward` says holds here.
 
     Args:
         flow: the bijection.
         y: the input of its inverse.
+        condition: as for :func:`reversible_forward`.
 
     Raises:
         ConfigError: as for :func:`reversible_forward`.
@@ -96,7 +99,7 @@ def reversible_inverse(flow: InvertibleModule, y: Tensor) -> Tensor:
         >>> y.grad.sum(dim=(2, 3))
         tensor([[16.,  0.,  0.,  0.]])
     """
-    return _run(flow, flow.inverse, inverse_steps_of, y)
+    return _run(flow, flow.inverse, inverse_steps_of, y, condition)
 
 
 @dataclass(frozen=True)
@@ -110,36 +113,42 @@ class _Direction:
 
 def _run(
     flow: InvertibleModule,
-    run: Callable[[Tensor], Tensor],
+    run: Callable[..., Tensor],
     list_steps: Callable[[InvertibleModule], list[Step]],
     x: Tensor,
+    condition: Tensor | None,
 ) -> Tensor:
-    differentiated = x.requires_grad or any(parameter.requires_grad for parameter in flow.parameters())
+    refuse_needless(condition, flow.condition_channels, type(flow).__name__)
+    given = [x.requires_grad, condition is not None and condition.requires_grad]
+    differentiated = any(given) or any(parameter.requires_grad for parameter in flow.parameters())
     if not (differentiated and torch.is_grad_enabled()):
-        return run(x)
+        return apply(flow, run, x, condition)
     if torch.compiler.is_compiling():
         # Here and not as a decorator, which would import the whole compiler with this module.
         record: Callable[..., Tensor] = torch.compiler.disable(_record)  # type: ignore[no-untyped-call]
-        return record(flow, list_steps, x)
+        return record(flow, list_steps, x, condition)
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-        return run(x)
-    return _record(flow, list_steps, x)
+        return apply(flow, run, x, condition)
+    return _record(flow, list_steps, x, condition)
 
 
 def _record(
-    flow: InvertibleModule, list_steps: Callable[[InvertibleModule], list[Step]], x: Tensor
+    flow: InvertibleModule,
+    list_steps: Callable[[InvertibleModule], list[Step]],
+    x: Tensor,
+    condition: Tensor | None,
 ) -> Tensor:
     _check_repeatable(flow)
     for altered, steps in groupby(list_steps(flow), lambda step: step.altered):
         if not altered:
-            x = _record_stretch(list(steps), x)
+            x = _record_stretch(list(steps), x, condition)
             continue
         for step in steps:
-            x = step.there(x)
+            x = step.there(x, condition)
     return x
 
 
-def _record_stretch(steps: Sequence[Step], x: Tensor) -> Tensor:
+def _record_stretch(steps: Sequence[Step], x: Tensor, condition: Tensor | None) -> Tensor:
     modules = list(dict.fromkeys(module for step in steps for module in step.module.modules()))
     _check_uncached(modules)
     with alone_with(modules):
@@ -151,27 +160,29 @@ def _record_stretch(steps: Sequence[Step], x: Tensor) -> Tensor:
         ]
     parameters = dict.fromkeys(parameter for _, _, parameter in places)
     direction = _Direction(steps, modules, places)
-    y: Tensor = _Reversible.apply(direction, x, *parameters)  # type: ignore[no-untyped-call]
+    y: Tensor = _Reversible.apply(direction, x, condition, *parameters)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Reversible(torch.autograd.Function):
-    """Many steps as one node of the graph, whose inputs are ``x`` and the parameters.
+    """Many steps as one node of the graph, whose inputs are ``x``, the condition and the parameters.
 
     Parameters are inputs so that autograd itself hands their gradients on: whatever hooks wait for them, as
     DistributedDataParallel's do, are called once.
     """
 
     @staticmethod
-    def forward(ctx: Any, direction: _Direction, x: Tensor, *parameters: nn.Parameter) -> Tensor:
+    def forward(
+        ctx: Any, direction: _Direction, x: Tensor, condition: Tensor | None, *parameters: nn.Parameter
+    ) -> Tensor:
         ctx.direction, ctx.parameters = direction, parameters
-        ctx.conditions = _conditions_now(x)
-        with ctx.conditions(), scratch():
+        ctx.surroundings = _surroundings_now(x)
+        with ctx.surroundings(), scratch():
             y = x
             for step in direction.steps:
-                y = step.there(y)
+                y = step.there(y, condition)
         # The parameters are saved for the error that autograd raises if they change before the backward pass.
-        ctx.save_for_backward(x, y, *parameters)
+        ctx.save_for_backward(x, y, condition, *parameters)
         return y
 
     @staticmethod
@@ -179,8 +190,10 @@ class _Reversible(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         direction: _Direction = ctx.direction
         _check_uncached(direction.modules)
-        x, y = ctx.saved_tensors[:2]
-        _, needs_x, *needed = ctx.needs_input_grad
+        x, y, condition = ctx.saved_tensors[:3]
+        _, needs_x, needs_condition, *needed = ctx.needs_input_grad
+        if condition is not None:
+            condition = condition.detach().requires_grad_(needs_condition)
         leaves = {
             parameter: nn.Parameter(parameter.detach(), requires_grad=need)
             for parameter, need in zip(ctx.parameters, needed, strict=True)
@@ -193,12 +206,14 @@ class _Reversible(torch.autograd.Function):
             statistics_at_rest(direction.modules),
             fast_kernels(False) if batched else nullcontext(),
         ):
-            recompute = Recomputation(ctx.conditions, leaves.values())
+            others = () if condition is None else (condition,)
+            recompute = Recomputation(ctx.surroundings, (*others, *leaves.values()), condition)
             grad_x = walk_back(direction.steps, x, y, grad_y, recompute, to_x=needs_x)
-        return None, grad_x, *(leaf.grad for leaf in leaves.values())
+        grad_condition = None if condition is None else condition.grad
+        return None, grad_x, grad_condition, *(leaf.grad for leaf in leaves.values())
 
 
-def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
+def _surroundings_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
     """What enters the present autocast state of the tensor's device again, at any time.
 
     Without autocast's cache of converted weights: not every version of PyTorch keeps one that was converted
@@ -212,7 +227,7 @@ def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
     @contextmanager
-    def conditions() -> Iterator[None]:
+    def surroundings() -> Iterator[None]:
         if not enabled and not torch.is_autocast_enabled(device):
             yield
             return
@@ -220,7 +235,7 @@ def _conditions_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
         with torch.autocast(device, dtype, enabled, cache_enabled=False), kernels:
             yield
 
-    return conditions
+    return surroundings
 
 
 def _check_repeatable(flow: nn.Module) -> None:

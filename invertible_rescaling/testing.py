@@ -66,7 +66,9 @@ def randomize(module: Module, gain: float = 0.5, seed: int = 0) -> Module:
     return module
 
 
-def check_invertible(module: Any, x: Tensor, *, tolerance: float | None = None) -> InvertibilityReport:
+def check_invertible(
+    module: Any, x: Tensor, *, condition: Tensor | None = None, tolerance: float | None = None
+) -> InvertibilityReport:
     """Check that ``inverse`` undoes ``forward`` and the other way round.
 
     Also checked: both directions are deterministic and leave their inputs as they were; outputs are finite,
@@ -78,6 +80,7 @@ def check_invertible(module: Any, x: Tensor, *, tolerance: float | None = None) 
             ``inverse`` alike. A forward that returns several tensors, such as a rescaler's, has an inverse
             that takes as many.
         x: an input, float32 or float64.
+        condition: what the module takes beside it, for one with ``condition_channels``.
         tolerance: largest error allowed; 1e-4 for float32, 1e-12 for float64 by default.
 
     Raises:
@@ -91,19 +94,22 @@ def check_invertible(module: Any, x: Tensor, *, tolerance: float | None = None) 
         True
     """
     tolerance = _tolerance_for(x, tolerance, _ROUND_TRIP_TOLERANCE)
+    given = () if condition is None else (condition,)
     with torch.no_grad():
-        y = _run("forward", module, (x,))
+        y = _run("forward", module, (x, *given))
         if sum(t.numel() for t in y) != x.numel():
             raise InvertibilityError(
                 f"a bijection keeps the number of values, forward maps {tuple(x.shape)} to "
                 f"{', '.join(str(tuple(t.shape)) for t in y)}"
             )
-        forward_error = _largest_difference((x,), _run("inverse", module.inverse, y), "inverse(forward(x))")
+        undone = _run("inverse", module.inverse, (*y, *given))
+        forward_error = _largest_difference((x,), undone, "inverse(forward(x))")
         other = tuple(t.flip(0) + 0.01 for t in y)  # a point that no forward call produced
-        back = _run("inverse", module.inverse, other)
-        inverse_error = _largest_difference(other, _run("forward", module, back), "forward(inverse(y))")
-        _check_log_det_form("forward_with_log_det", module, (x,), y)
-        _check_log_det_form("inverse_with_log_det", module, other, back)
+        back = _run("inverse", module.inverse, (*other, *given))
+        again = _run("forward", module, (*back, *given))
+        inverse_error = _largest_difference(other, again, "forward(inverse(y))")
+        _check_log_det_form("forward_with_log_det", module, (x, *given), y)
+        _check_log_det_form("inverse_with_log_det", module, (*other, *given), back)
     worst = max(forward_error, inverse_error)
     report = InvertibilityReport(forward_error, inverse_error, worst / torch.finfo(x.dtype).eps, tolerance)
     if not worst <= tolerance:
@@ -115,7 +121,9 @@ def check_invertible(module: Any, x: Tensor, *, tolerance: float | None = None) 
     return report
 
 
-def check_log_det(module: Any, x: Tensor, *, tolerance: float | None = None) -> float:
+def check_log_det(
+    module: Any, x: Tensor, *, condition: Tensor | None = None, tolerance: float | None = None
+) -> float:
     """Check both log-determinants against ``slogdet`` of the autograd Jacobian, sample by sample.
 
     The Jacobian is square in the number of values per sample: keep that to some hundreds.
@@ -123,6 +131,7 @@ def check_log_det(module: Any, x: Tensor, *, tolerance: float | None = None) -> 
     Args:
         module: as for :func:`check_invertible`, with ``forward_with_log_det`` and ``inverse_with_log_det``.
         x: an input, float64 by preference.
+        condition: as for :func:`check_invertible`.
         tolerance: largest error allowed, relative to 1 + abs(log-det); 1e-9 for float64 and 1e-3 for float32.
 
     Returns:
@@ -139,16 +148,17 @@ def check_log_det(module: Any, x: Tensor, *, tolerance: float | None = None) -> 
         True
     """
     tolerance = _tolerance_for(x, tolerance, _LOG_DET_TOLERANCE)
+    given = () if condition is None else (condition,)
     with torch.no_grad():
-        outputs, forward_log_det = module.forward_with_log_det(x)
+        outputs, forward_log_det = module.forward_with_log_det(x, *given)
         y = _as_tuple(outputs)
-        _, inverse_log_det = module.inverse_with_log_det(*y)
+        _, inverse_log_det = module.inverse_with_log_det(*y, *given)
     worst = 0.0
     for i in range(x.shape[0]):
-        sample = tuple(t[i : i + 1].detach() for t in y)
+        x_i, y_i, given_i = (tuple(t[i : i + 1].detach() for t in tensors) for tensors in ((x,), y, given))
         for name, claimed, expected in (
-            ("forward_with_log_det", forward_log_det[i], _slogdet(module, (x[i : i + 1].detach(),))),
-            ("inverse_with_log_det", inverse_log_det[i], _slogdet(module.inverse, sample)),
+            ("forward_with_log_det", forward_log_det[i], _slogdet(module, x_i, given_i)),
+            ("inverse_with_log_det", inverse_log_det[i], _slogdet(module.inverse, y_i, given_i)),
         ):
             error = abs(float(claimed) - expected) / (1 + abs(expected))
             if not error <= tolerance:
@@ -211,13 +221,13 @@ def _check_log_det_form(name: str, module: Any, inputs: Tensors, expected: Tenso
         raise InvertibilityError(f"{name} must return a finite log-det of shape {batch}, got {log_det}")
 
 
-def _slogdet(function: Callable[..., Any], inputs: Tensors) -> float:
+def _slogdet(function: Callable[..., Any], inputs: Tensors, given: Tensors) -> float:
     """log|det| of the Jacobian of ``function``, all inputs and outputs flattened and joined."""
     sizes, shapes = [t.numel() for t in inputs], [t.shape for t in inputs]
 
     def flat(joined: Tensor) -> Tensor:
         parts = [p.view(s) for p, s in zip(torch.split(joined, sizes), shapes, strict=True)]
-        return torch.cat([t.flatten() for t in _as_tuple(function(*parts))])
+        return torch.cat([t.flatten() for t in _as_tuple(function(*parts, *given))])
 
     joined = torch.cat([t.flatten() for t in inputs])
     jacobian = torch.func.jacrev(flat)(joined).detach()

@@ -1,6 +1,7 @@
 """Fixed invertible transforms: the Haar wavelet step."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -64,6 +65,14 @@ class HaarDownsampling(InvertibleModule):
 
     def inverse_with_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.inverse(y), -self._log_det(y)
+
+    def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        channels, height, width = shape
+        return 4 * channels, height // 2, width // 2
+
+    def inverse_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        channels, height, width = shape
+        return channels // 4, 2 * height, 2 * width
 
     def _log_det(self, y: Tensor) -> Tensor:
         blocks = self.channels * y.shape[2] * y.shape[3]

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
+from invertible_rescaling.conditions import apply
 from invertible_rescaling.kernels.switch import is_batched
 from invertible_rescaling.overrides import any_global_hook, definer, has_hooks, has_patches, overridden
 
@@ -26,7 +28,9 @@ class ReversibleLayer(Protocol):
     ``recompute(function, x)`` returns ``function(x)`` and a ``pull``, to be called once at most, that maps
     the gradient of that value to the gradient of ``x`` and adds up the parameters' gradients meanwhile.
     ``known`` is the tensor to be reconstructed where it is there already. Both methods run without a graph.
-    Layers that offer neither are inverted, and then evaluated anew as a whole.
+    A layer that takes a condition (``condition_channels`` above 0) is handed it behind ``known``; what it
+    evaluates with ``recompute`` adds up the condition's gradient, too. Layers that offer neither method are
+    inverted, and then evaluated anew as a whole.
     """
 
     def backpropagate(
@@ -40,18 +44,25 @@ class ReversibleLayer(Protocol):
         """Return ``y``, of which ``x`` is the inverse, and its gradient."""
 
 
-_Backpropagate = Callable[[Tensor, Tensor, Recompute, Tensor | None], tuple[Tensor, Tensor]]
+_Backpropagate = Callable[..., tuple[Tensor, Tensor]]
+
+# A direction of a layer, as a function of its input and of the condition, which not every layer takes.
+_Direction = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
 class Step:
     """One direction of one layer, with its own and the other direction's ``backpropagate`` if it has them."""
 
-    module: nn.Module
-    there: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor], Tensor]
+    module: InvertibleModule
+    there: _Direction
+    back: _Direction
     methods: tuple[_Backpropagate, _Backpropagate] | None
     altered: bool
+
+    def has_leaves(self) -> bool:
+        """Whether gradients other than the input's may be found here."""
+        return bool(self.module.condition_channels) or any(True for _ in self.module.parameters())
 
     def turned(self) -> "Step":
         methods = self.methods and (self.methods[1], self.methods[0])
@@ -61,10 +72,12 @@ class Step:
         self, out: Tensor, grad: Tensor, recompute: "Recomputation", known: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Turn the output and its gradient into the input, which may be known, and its gradient."""
+        condition = recompute.condition
         if self.methods is not None:
-            return self.methods[0](out, grad, recompute, known)
+            taken = (condition,) if self.module.condition_channels else ()
+            return self.methods[0](out, grad, recompute, known, *taken)
         x = recompute.without_graph(self.back, out) if known is None else known
-        return x, recompute(self.there, x)[1](grad)
+        return x, recompute(lambda x: self.there(x, condition), x)[1](grad)
 
 
 def steps_of(layer: InvertibleModule) -> list[Step]:
@@ -78,7 +91,8 @@ def steps_of(layer: InvertibleModule) -> list[Step]:
     if methods is None:
         # Its inverse may know nothing of what is done to any module that it is made of.
         altered = any(map(_is_altered, layer.modules()))
-    return [Step(layer, layer, layer.inverse, methods, altered)]
+    there, back = partial(apply, layer, layer), partial(apply, layer, layer.inverse)
+    return [Step(layer, there, back, methods, altered)]
 
 
 def inverse_steps_of(layer: InvertibleModule) -> list[Step]:
@@ -111,10 +125,11 @@ def walk_back(
 ) -> Tensor | None:
     """Go through the steps from ``y`` to ``x``; return the gradient of ``x`` where that is wanted.
 
-    The first step with parameters gets its input as it was and not as reconstructed. Maxima share a gradient
-    where they are equal, as those of 8-bit images often are, and would not be after another rounding each.
+    The first step with parameters, or a condition, gets its input as it was and not as reconstructed. Maxima
+    share a gradient where they are equal, as those of 8-bit images often are, and would not be after another
+    rounding each.
     """
-    first = next((i for i, step in enumerate(steps) if any(True for _ in step.module.parameters())), 0)
+    first = next((i for i, step in enumerate(steps) if step.has_leaves()), 0)
     known = x
     for step in steps[:first]:
         known = recompute.without_graph(step.there, known)
@@ -129,19 +144,23 @@ def walk_back(
 
 
 class Recomputation:
-    """Evaluates parts of layers again, under the conditions of the forward pass."""
+    """Evaluates parts of layers again, in the surroundings of the forward pass and with its condition."""
 
     def __init__(
-        self, conditions: Callable[[], AbstractContextManager[Any]], leaves: Iterable[nn.Parameter]
+        self,
+        surroundings: Callable[[], AbstractContextManager[Any]],
+        leaves: Iterable[Tensor],
+        condition: Tensor | None,
     ) -> None:
-        self.conditions = conditions
+        self.surroundings = surroundings
         self.leaves = [leaf for leaf in leaves if leaf.requires_grad]
+        self.condition = condition
 
     def __call__(
         self, function: Callable[[Tensor], Tensor], x: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         leaf = x.detach().requires_grad_()
-        with torch.enable_grad(), self.conditions():
+        with torch.enable_grad(), self.surroundings():
             out = function(leaf)
 
         def pull(grad: Tensor) -> Tensor:
@@ -153,9 +172,9 @@ class Recomputation:
 
         return out.detach(), pull
 
-    def without_graph(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with self.conditions():
-            return function(x)
+    def without_graph(self, direction: _Direction, x: Tensor) -> Tensor:
+        with self.surroundings():
+            return direction(x, self.condition)
 
 
 def _accumulate(out: Tensor, grad: Tensor, leaves: Sequence[Tensor]) -> None:

@@ -19,7 +19,7 @@ INTERFACE = Path(__file__).with_name("public_api.txt")
 # The lowest floor first; a module imports only from floors below its own.
 FLOORS = (
     ("errors", "files", "pooling"),
-    ("overrides", "patches"),
+    ("overrides", "patches", "conditions"),
     ("kernels",),
     (
         *("base", "subnets", "functional", "registry", "metrics"),
