@@ -27,6 +27,7 @@ FLOORS = (
     ),
     (
         "couplings",
+        "flows",
         "transforms",
         "latents",
         "specs",
@@ -136,6 +137,12 @@ def test_importing_the_package_imports_nothing_optional() -> None:
         "skimage",
         "tqdm",
         "pkg_resources",
+        "FrEIA",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "pyro",
+        "zuko",
     }
     code = f"""
 import sys, torch
@@ -152,6 +159,7 @@ def test_what_few_need_is_imported_when_it_is_asked_for() -> None:
     later = [
         "comparison.edsr",
         "fetching",
+        "flows",
         "layerwise",
         "reach",
         "reversible",
