@@ -17,7 +17,7 @@ SAME = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 # Gradients of one computation in another order, in float32, relative to 1 + their norm: an activation or two
 # may come to lie on the other side of a kink.
-KINKED = 1e-3
+KINKED = 2e-2
 
 # pytorch-wavelets rounds its filters to float32, whatever it filters.
 WAVELET_TAPS = 1e-6
