@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from invertible_rescaling.errors import ValueRangeError
 
@@ -108,6 +108,22 @@ def bicubic_resize(x: Tensor, size: tuple[int, int], *, antialias: bool = True) 
     """
     resized: Tensor = interpolate(x, size=size, mode="bicubic", antialias=antialias, align_corners=False)
     return resized
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column of ``(B, C, H, W)`` until both sides are multiples.
+
+    What is compiled or exported has no branch in it: one graph serves sizes that need padding and others.
+    """
+    height, width = x.shape[-2:]
+    # Nothing negative: ONNX divides integers towards zero, where Python divides downwards.
+    tall, wide = ((side + multiple - 1) // multiple * multiple for side in (height, width))
+    if torch.compiler.is_compiling():
+        # By index, since ONNX Runtime's Pad does not take a side it is to leave as it is for granted.
+        rows = torch.arange(tall, device=x.device).clamp(max=height - 1)
+        columns = torch.arange(wide, device=x.device).clamp(max=width - 1)
+        return x.index_select(2, rows).index_select(3, columns)
+    return x if (tall, wide) == (height, width) else pad(x, (0, wide - width, 0, tall - height), "replicate")
 
 
 def laid_out_like(given: Tensor, made: Tensor) -> Tensor:

@@ -139,8 +139,8 @@ class GaussianLatent(Latent):
                     "GaussianLatent has a seed already; give it a generator or a seed, not both"
                 )
             generator = torch.Generator(device=lr.device).manual_seed(self.seed)
-        noise = torch.randn(shape, generator=generator, device=lr.device, dtype=lr.dtype)
-        return self.std * noise
+        # As torch.randn, which does not take a generator and the sizes of an exported graph together.
+        return self.std * lr.new_empty(shape).normal_(generator=generator)
 
     @property
     def options(self) -> dict[str, Any]:

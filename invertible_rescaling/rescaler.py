@@ -6,14 +6,13 @@ from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from invertible_rescaling import registry
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.calls import check_image, check_tiles, original_size
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
 from invertible_rescaling.errors import DtypeError, ShapeError
-from invertible_rescaling.functional import check_bits, laid_out_like, quantize, space_like
+from invertible_rescaling.functional import check_bits, laid_out_like, pad_to_multiple, quantize, space_like
 from invertible_rescaling.hosting import Hosted
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
 from invertible_rescaling.latents import GaussianLatent, WaveletLatent, ZeroLatent
@@ -324,9 +323,7 @@ class InvertibleRescaler(Hosted, nn.Module):
 
     def _shrink(self, hr: Tensor) -> Tensor:
         """LR before it is rounded."""
-        height, width = hr.shape[-2:]
-        margins = (0, -width % self.scale, 0, -height % self.scale)
-        lr, _ = self(pad(hr, margins, mode="replicate") if any(margins) else hr)
+        lr, _ = self(pad_to_multiple(hr, self.scale))
         return lr  # type: ignore[no-any-return]
 
     def _enlarge(self, lr: Tensor, latent: Tensor | None) -> Tensor:

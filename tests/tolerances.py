@@ -37,3 +37,7 @@ AUTOCAST_SUBNET = 3e-2
 # In tiles, layer by layer, against the whole image at gain 0.5, up to two couplings a stage.
 TILED = {torch.float64: 1e-10, torch.float32: 1e-5}
 TILED_AUTOCAST = 5e-2
+
+# ONNX Runtime against PyTorch: the share of 8-bit LR values that are the same at least, and SR.
+ONNX_LR_SAME = 0.999
+ONNX_SR = 1e-3

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from invertible_rescaling.calls import check_image, original_size
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.functional import bicubic_resize, check_bits, quantize
+from invertible_rescaling.functional import bicubic_resize, check_bits, pad_to_multiple, quantize
 from invertible_rescaling.hosting import Hosted
 from invertible_rescaling.specs import check_count, check_scale
 
@@ -84,9 +83,7 @@ class SuperResolver(Hosted, nn.Module, ABC):
         """
         check_image(hr, self.channels, f"{type(self).__name__}.downscale")
         check_bits(bits)
-        height, width = hr.shape[-2:]
-        margins = (0, -width % self.scale, 0, -height % self.scale)
-        hr = pad(hr, margins, mode="replicate") if any(margins) else hr
+        hr = pad_to_multiple(hr, self.scale)
         small = (hr.shape[2] // self.scale, hr.shape[3] // self.scale)
         return quantize(bicubic_resize(hr, small), bits)
 
