@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invertible_rescaling.errors import ValueRangeError
-from invertible_rescaling.functional import bicubic_resize, haar_decompose, haar_reconstruct, quantize
+from invertible_rescaling.functional import (
+    _resize_by_matrices,
+    bicubic_resize,
+    haar_decompose,
+    haar_reconstruct,
+    pad_to_multiple,
+    quantize,
+)
 from tests.strategies import DTYPES, largest_difference, seeds, uniform
 
 
@@ -94,3 +101,26 @@ def test_resizing_keeps_constants(size, new, antialias: bool) -> None:
     resized = bicubic_resize(torch.full((1, 2, *size), 0.3, dtype=torch.float64), new, antialias=antialias)
     assert resized.shape == (1, 2, *new)
     assert largest_difference(resized, torch.tensor(0.3, dtype=torch.float64)) < 1e-12
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("size", [(20, 28), (5, 7), (9, 3), (1, 1)])
+def test_two_matrices_resize_as_interpolation_does(size: tuple[int, int], antialias: bool) -> None:
+    x = uniform(2, 3, 10, 14, dtype=torch.float64).requires_grad_()
+    found, expected = _resize_by_matrices(x, size, antialias), bicubic_resize(x, size, antialias=antialias)
+    assert found.shape == expected.shape
+    assert largest_difference(found, expected) < 1e-14
+    weights = uniform(*found.shape, seed=1, dtype=torch.float64)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, expected)]
+    assert largest_difference(*gradients) < 1e-13
+
+
+@pytest.mark.parametrize(("size", "padded"), [((8, 12), (8, 12)), ((5, 12), (8, 12)), ((1, 9), (4, 12))])
+def test_padding_repeats_the_last_row_and_column(size: tuple[int, int], padded: tuple[int, int]) -> None:
+    x = uniform(2, 3, *size)
+    found = pad_to_multiple(x, 4)
+    assert found.shape == (2, 3, *padded)
+    rows = torch.arange(padded[0]).clamp(max=size[0] - 1)
+    columns = torch.arange(padded[1]).clamp(max=size[1] - 1)
+    assert torch.equal(found, x[:, :, rows][..., columns])
+    assert (found is x) == (size == padded)

@@ -41,3 +41,8 @@ TILED_AUTOCAST = 5e-2
 # ONNX Runtime against PyTorch: the share of 8-bit LR values that are the same at least, and SR.
 ONNX_LR_SAME = 0.999
 ONNX_SR = 1e-3
+
+# float32 at gain 0.5, or with shipped weights: another batch size, another number of threads, and the fast
+# kernels on or off. LR before it is rounded, and SR; and the share of 8-bit LR values that are the same.
+REPRODUCED = 1e-5
+REPRODUCED_LR = 0.999
