@@ -92,7 +92,9 @@ try:
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
-_LATER = frozenset({"comparison", "data", "export", "flows", "images", "reach", "reversible", "testing", "windows"})
+_LATER = frozenset(
+    {"comparison", "data", "export", "flows", "images", "reach", "reversible", "testing", "windows"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -76,7 +76,7 @@ def test_nothing_is_said_of_a_licence_that_is_not_known(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (("--model", "iirn_x3"), "no model is named 'iirn_x3'"),
-        (("--model", "iirn_x2"), "weights takes None, a member of"),
+        (("--model", "srgan_x4"), "weights takes None, a member of"),
         (("--weights", "V99"), "no weights of iirn_x4 are named 'V99'"),
         (("--weights", "nowhere/file.safetensors"), "there is no file of that path"),
         (("--latent", "wavlet"), "'wavlet'"),
