@@ -1,6 +1,7 @@
 """Seeds, threads, hypothesis profiles and the optional data beside the checkout."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 torch.set_warn_always(True)  # warnings are errors here; by default torch gives each once a process
 torch.set_num_threads(1)  # tensors here are tiny, and pytest-xdist runs one process per core already
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for what a script starts with '&', and every process that a test starts would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = ["typed_user.py"]  # for the type checker; importing it registers names
 
