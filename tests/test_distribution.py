@@ -10,9 +10,13 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.message import Message
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -83,6 +87,7 @@ def test_the_source_can_be_tested_and_tried(dist: Path) -> None:
         "examples/train_div2k.py",
         "docs/training.md",
         "constraints.txt",
+        "constraints-lowest.txt",
         "LICENSE",
     } <= names
     assert not [name for name in names if name.startswith((".git/", "runs/", ".venv/", ".gpu/"))]
@@ -90,7 +95,7 @@ def test_the_source_can_be_tested_and_tried(dist: Path) -> None:
 
 def test_metadata_is_complete(wheel: zipfile.ZipFile) -> None:
     told = _metadata(wheel)
-    extras = {"all", "cli", "hub", "ray", "test", "train"}
+    extras = {"all", "cli", "hub", "onnx", "ray", "test", "train"}
     assert extras <= set(told.get_all("Provides-Extra", []))
     assert told["Requires-Python"] == ">=3.11"
     assert len(told.get_all("Project-URL", [])) >= 3
@@ -140,3 +145,21 @@ def test_it_installs_and_works_by_itself(dist: Path, tmp_path: Path) -> None:
         2,
         "error: the command line needs rich: pip install 'invertible_rescaling[cli]'\n",
     )
+
+
+def test_the_lowest_versions_that_are_tested_are_the_lowest_that_are_promised() -> None:
+    """But for torch, as .ci/lowest explains; setuptools has a highest version alone."""
+    of_users = [PROJECT["optional-dependencies"][name] for name in ("cli", "hub", "onnx", "ray", "train")]
+    promised: dict[str, Version] = {}
+    for need in map(Requirement, chain(PROJECT["dependencies"], *of_users)):
+        for bound in need.specifier:
+            if bound.operator == ">=":
+                name = canonicalize_name(need.name)
+                promised[name] = max(Version(bound.version), promised.get(name, Version("0")))
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()[1:]
+    tested = {
+        canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in lines)
+    }
+    assert len(promised) > 15
+    del promised["torch"]
+    assert promised == {name: tested[name] for name in promised}

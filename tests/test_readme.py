@@ -1,4 +1,4 @@
-"""What the README shows runs."""
+"""What the README and the documentation show runs."""
 
 import re
 from pathlib import Path
@@ -40,3 +40,29 @@ def test_every_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.
     if "restored.png" in code:
         assert read_image("restored.png").shape == (3, 30, 41)
         assert read_image("small.png").shape == (3, 8, 11)
+
+
+@pytest.mark.slow  # a whole model is exported
+def test_the_blocks_about_other_libraries_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "ecosystem.md").read_text()
+    names: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(code, "ecosystem.md", "exec"), names)
+    assert Path("upscale.onnx").is_file()
+    assert names["sr"].shape == (1, 3, 30, 41)
+    assert names["again"].config == names["model"].config
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *root.glob("docs/*.md")]
+    links = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    ]
+    assert len(links) > 10
+    assert not [(page.name, target) for page, target in links if not (page.parent / target).exists()]
