@@ -376,3 +376,34 @@ def test_threads_are_put_back(tmp_path, capsys, tiny) -> None:
     folder_of(tmp_path / "in", 1)
     run(capsys, "downscale", tmp_path / "in", tmp_path / "out", *tiny)
     assert torch.get_num_threads() == before
+
+
+STRANGE = (b"bytes\xff.png", b"line\nend.png", b"\x1b[31mred.png", "Größe.png".encode())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_files_of_any_name(tmp_path, weights, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Told of in one line each, with nothing in it that a terminal would obey."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.setenv("COLUMNS", "200")
+    folder, out = folder_of(tmp_path / "in", 1), tmp_path / "out"
+    (first,) = folder.iterdir()
+    for name in STRANGE:
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(first.read_bytes())
+    done = run_apart("downscale", folder, out, "--weights", weights)
+    assert (done.code, done.err) == (0, "")
+    assert sorted(os.listdir(os.fsencode(out))) == sorted([*STRANGE, first.name.encode()])
+    again = run_apart("downscale", folder, out, "--weights", weights)
+    assert again.code == 1
+    assert len(again.err.splitlines()) == len(again.errors) == 5
+    compared = run_apart("roundtrip", folder, "--weights", weights, "--rows", 0)
+    assert (compared.code, compared.err) == (0, "")
+    assert sum("dB" in line for line in compared.out.splitlines()) == 6  # and the mean
+    for said in (again.err, compared.out):
+        assert all(
+            word in said for word in (r"bytes\udcff", r"line\nend" if said is not again.err else "line")
+        )
+        assert "\x1b" not in said
+        assert ("Größe" in said) == (encoding == "utf-8")
+    told = run_apart("info", Path(os.fsdecode(os.fsencode(out) + b"/" + STRANGE[0])))
+    assert told.code == 0

@@ -203,13 +203,18 @@ def models(json: Json = False) -> int:
 
     found, teller = facts.models(), Teller.of()
     if json:
-        teller.say(facts.as_json(found))
-        return 0
+        return _tell_all(facts.as_json(found), teller)
     columns = list(dict.fromkeys(key for row in found for key in row))
     table = [[_cell(row.get(key, "")) for key in columns] for row in found]
     widths = [max(map(len, cells)) for cells in zip(columns, *table, strict=True)]
     for line in (columns, *table):
         teller.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _tell_all(lines: str, teller: Teller) -> int:
+    for line in lines.splitlines():
+        teller.say(line)
     return 0
 
 
@@ -229,8 +234,7 @@ def info(
 
     found, teller = facts.facts_of(path), Teller.of()
     if json:
-        teller.say(facts.as_json(found))
-        return 0
+        return _tell_all(facts.as_json(found), teller)
     for key, value in found.items():
         teller.say(f"{key}: {value}")
     return 0

@@ -23,6 +23,14 @@ __all__: list[str] = []  # for the command line alone
 INTERRUPTED = 130  # what shells make of a process that Ctrl-C ends
 
 
+def printable(text: str) -> str:
+    """One line without what names of files and their metadata may hold beside text.
+
+    Line ends, escapes that would reach the terminal, and bytes that are of no encoding come as escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @dataclass(frozen=True)
 class Teller:
     """Where results and problems are told.
@@ -44,18 +52,18 @@ class Teller:
         return cls(Console(**plain), Console(stderr=True, **plain), quiet)  # type: ignore[arg-type]
 
     def say(self, line: str) -> None:
-        """A result."""
+        """A result, in one line."""
         if not self.quiet:
-            self.out.print(line)
+            self.out.print(printable(line))
 
     def note(self, line: str) -> None:
         """What should be known of what was done."""
         if not self.quiet:
-            self.err.print(f"note: {line}")
+            self.err.print(f"note: {printable(line)}")
 
     def complain(self, line: str) -> None:
         """What failed, in one line."""
-        self.err.print(f"error: {' '.join(line.split())}")
+        self.err.print(f"error: {printable(' '.join(line.split()))}")
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:

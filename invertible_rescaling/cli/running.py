@@ -1,6 +1,7 @@
 """From the arguments to an exit code: errors of one line each, interruptions that leave nothing behind."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from types import FrameType
 import typer
 
 from invertible_rescaling.cli.app import app
+from invertible_rescaling.cli.jobs import printable
 from invertible_rescaling.errors import RescalingError
 
 __all__: list[str] = []  # for the command line alone
@@ -27,7 +29,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code; see :func:`invertible_rescaling.cli.main`."""
     command = typer.main.get_command(app)
     try:
-        with signals(), own_stderr():
+        with signals(), own_stderr(), any_text():
             code = command.main(
                 None if argv is None else list(argv), prog_name="invertible-rescaling", standalone_mode=False
             )
@@ -49,7 +51,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(problem: str, code: int) -> int:
-    print(f"error: {' '.join(problem.split())}", file=sys.stderr)  # noqa: T201
+    print(f"error: {printable(' '.join(problem.split()))}", file=sys.stderr)  # noqa: T201
     return code
 
 
@@ -64,7 +66,12 @@ def own_stderr() -> Iterator[None]:
     except (AttributeError, OSError):  # replaced, or closed
         yield
         return
-    before, sys.stderr = sys.stderr, open(os.dup(number), "w", encoding=sys.stderr.encoding, buffering=1)  # noqa: SIM115
+    before, sys.stderr = (
+        sys.stderr,
+        open(  # noqa: SIM115
+            os.dup(number), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, buffering=1
+        ),
+    )
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
@@ -75,6 +82,21 @@ def own_stderr() -> Iterator[None]:
         os.dup2(sys.stderr.fileno(), number)
         sys.stderr.close()
         sys.stderr = before
+
+
+@contextlib.contextmanager
+def any_text() -> Iterator[None]:
+    """Let standard output take letters that its encoding lacks, as escapes, as standard error does anyway."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):  # replaced, or closed
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
 
 
 @contextlib.contextmanager
