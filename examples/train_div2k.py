@@ -33,12 +33,14 @@ from tqdm import tqdm
 from invertible_rescaling import InvertibleRescaler, RescalingError
 from invertible_rescaling.data import ImagePair, PatchSampler
 from training.building import begun, build_model
-from training.demo import demo_options, finish_demo, steps_within
+from training.defaults import settle_recipe, start_options
+from training.demo import demo_options, finish_demo
 from training.download import download_div2k
 from training.loop import Trainer
 from training.machine import device_for_images, settle
 from training.options import OptionError, Options, parse_options
-from training.sources import demo_images, training_images, validation_folder
+from training.sources import demo_images, hold_out, training_images, validation_folder
+from training.start import linear_model, put_linear, read_linear
 from training.validation import ValidationImage, load_validation
 
 
@@ -94,37 +96,88 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str], s
 
     for line in said:
         say(line)
-    model = build_model(options, begun(options))
+    before = begun(options)
+    model = build_model(options, None if before is None else before.get("config"))
+    if before is not None and options.steps is None:  # it was found out by the first steps
+        options = replace(options, steps=before["steps"], fit=None if before["steps"] else options.fit)
+    options = settle_recipe(options, model, model.scale, accelerator.device)
+    options.check()  # what is settled now may not fit what was given
+    start = "none" if before is not None else options.start  # for rescalers alone
+    if isinstance(model, InvertibleRescaler) and start not in ("none", "linear"):
+        put_linear(read_linear(options.start, model), model)
+        say(f"starting from the linear code of {options.start}")
     train, val = load_data(options, model.scale, say)
-    if options.demo and isinstance(model, InvertibleRescaler):
-        options = replace(options, steps=steps_within(options, model, train))
-    sampler = PatchSampler(
-        train,
-        patch=options.patch,
-        batch=options.batch_size,
-        scale=model.scale,
-        seed=options.seed,
-        sub_images=(options.sub_images, options.sub_image_step) if options.sub_images else None,
-        device=device_for_images(options.images_on, train, accelerator.device, say),
-    )
-    del train  # where the sampler has its own copy, memory is free again
+    sampler = sampler_of(options, model.scale, train, accelerator, say)
     if options.sub_images:
         say(f"drawing from {sampler.regions} sub-images of {options.sub_images}x{options.sub_images}")
     prepare_out(options, accelerator)
+    if (
+        isinstance(model, InvertibleRescaler)
+        and start == "linear"
+        and not train_start(options, model, train, accelerator, say, started)
+    ):
+        return
+    del train  # where the sampler has its own copy, memory is free again
     trainer = Trainer(options, accelerator, model, sampler, val, say)
     if trainer.resume():
-        say(f"going on after step {trainer.step} of {options.steps}")
+        say(f"going on after step {trainer.step} of {options.steps or 'as many as fit'}")
     with stopped_by_signals(trainer):
         finished = trainer.run(started)
     if finished:
-        left = "best and last weights are" if math.isfinite(trainer.best) else "the last weights are"
-        say(f"done: {options.steps} steps; {left} in {str(options.out)!r}")
+        best = f"the best weights, of step {trainer.best_step}, and the last are"
+        left = best if math.isfinite(trainer.best) else "the last weights are"
+        say(f"done: {trainer.step} steps; {left} in {str(options.out)!r}")
     else:
         then = "a demo starts anew each time" if options.demo else "the same command goes on from there"
-        say(f"stopped after step {trainer.step} of {options.steps}; {then}")
+        say(f"stopped after step {trainer.step} of {trainer.options.steps or 'as many as fit'}; {then}")
     averaged = trainer.averaged_model
     if options.demo and isinstance(averaged, InvertibleRescaler) and accelerator.is_main_process:
         finish_demo(averaged, val[0], options.out / "demo.png", say)
+
+
+def sampler_of(
+    options: Options,
+    scale: int,
+    images: Sequence[ImagePair],
+    accelerator: Accelerator,
+    say: Callable[[str], None],
+) -> PatchSampler:
+    """The patches of a run."""
+    return PatchSampler(
+        images,
+        patch=options.patch or 0,
+        batch=options.batch_size or 0,
+        scale=scale,
+        seed=options.seed,
+        sub_images=(options.sub_images, options.sub_image_step) if options.sub_images else None,
+        device=device_for_images(options.images_on, images, accelerator.device, say),
+    )
+
+
+def train_start(
+    options: Options,
+    model: InvertibleRescaler,
+    images: Sequence[ImagePair],
+    accelerator: Accelerator,
+    say: Callable[[str], None],
+    started: float,
+) -> bool:
+    """Train a linear code in a run below --out and put it into a model; return False if time ran out."""
+    code = linear_model(model)
+    own = start_options(options, code, images)
+    patches = f"{own.batch_size} patches of {own.patch}x{own.patch}"
+    say(f"linear start: {own.steps} steps of single convolutions, {patches}")
+    prepare_out(own, accelerator)
+    trainer = Trainer(own, accelerator, code, sampler_of(own, code.scale, images, accelerator, say), [], say)
+    trainer.resume()
+    with stopped_by_signals(trainer):
+        finished = trainer.run(started)
+    if finished:
+        put_linear(trainer.averaged_model.cpu(), model)  # type: ignore[arg-type]  # it is a rescaler's
+    else:
+        say(f"stopped after step {trainer.step} of the linear start; the same command goes on from there")
+    accelerator.free_memory()
+    return finished
 
 
 def load_data(
@@ -142,9 +195,13 @@ def load_data(
     if data is None:
         raise OptionError("there is nothing to train on")
     folder = validation_folder(data, options.val)
-    train = training_images(data, scale, options.patch, options.sub_images, say, held_out=folder)
+    train = training_images(data, scale, options.patch or 0, options.sub_images, say, held_out=folder)
+    if folder is None and options.val_fraction:
+        train, held_out = hold_out(train, options.val_fraction)
+        say(f"validating on {len(held_out)} of these images, which are not trained on")
+        return train, held_out
     if folder is None:
-        say("no validation: give --val DIR to see how good the model gets and to keep the best weights")
+        say("no validation: give --val DIR or --val-fraction 0.05 to see how good the model gets")
         return train, []
     val = load_validation(folder, scale, options.val_limit, lambda line: say(f"skipped: {line}"))
     say(f"validating on {len(val)} images from {str(folder)!r}")

@@ -30,6 +30,12 @@ from invertible_rescaling.models import (
     irn_x2,
     irn_x4,
     irn_x8,
+    linear_x2,
+    linear_x4,
+    linear_x8,
+    small_x2,
+    small_x4,
+    small_x8,
     srcnn_x4,
     srgan_x4,
     srresnet_x4,
@@ -43,7 +49,7 @@ from invertible_rescaling.registry import (
     register_subnet,
 )
 from invertible_rescaling.rescaler import InvertibleRescaler
-from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, DenseBlock
+from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock
 from invertible_rescaling.transforms import HaarDownsampling
 
 __all__ = [
@@ -52,6 +58,7 @@ __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
     "ChannelAttention",
+    "Conv",
     "DenseBlock",
     "GaussianLatent",
     "HaarDownsampling",
@@ -73,6 +80,9 @@ __all__ = [
     "irn_x2",
     "irn_x4",
     "irn_x8",
+    "linear_x2",
+    "linear_x4",
+    "linear_x8",
     "list_models",
     "load_checkpoint",
     "load_original_irn",
@@ -81,6 +91,9 @@ __all__ = [
     "register_model",
     "register_subnet",
     "save_checkpoint",
+    "small_x2",
+    "small_x4",
+    "small_x8",
     "srcnn_x4",
     "srgan_x4",
     "srresnet_x4",

@@ -1,4 +1,4 @@
-"""The published models by name: IRN and IIRN at scales 2, 4 and 8, and what IIRN's paper compares them with.
+"""The models by name: IRN and IIRN, lighter ones, and what IIRN's paper compares them with.
 
 Each factory of a rescaler takes ``weights`` and overrides for any argument of
 :class:`~invertible_rescaling.InvertibleRescaler`. ``weights`` is one of
@@ -44,6 +44,12 @@ __all__ = [
     "irn_x2",
     "irn_x4",
     "irn_x8",
+    "linear_x2",
+    "linear_x4",
+    "linear_x8",
+    "small_x2",
+    "small_x4",
+    "small_x8",
     "srcnn_x4",
     "srgan_x4",
     "srresnet_x4",
@@ -105,6 +111,18 @@ def _irn(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> Inverti
     return _build(
         name, InvertibleRescaler, weights, overrides, scale=scale, blocks=8, subnet="dense", latent="gaussian"
     )
+
+
+def _linear(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
+    name = f"linear_x{scale}"
+    return _build(
+        name, InvertibleRescaler, weights, overrides, scale=scale, blocks=2, subnet="conv", latent="wavelet"
+    )
+
+
+def _small(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
+    named = {"scale": scale, "blocks": 2, "subnet": {"name": "crdb", "growth": 16}, "latent": "wavelet"}
+    return _build(f"small_x{scale}", InvertibleRescaler, weights, overrides, **named)
 
 
 def _has_weights(model: str) -> bool:
@@ -205,6 +223,99 @@ def irn_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
         8
     """
     return _irn(8, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("linear_x2"))
+def linear_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
+    """The linear rescaler at x2: two couplings a stage, each network one 3x3 convolution, wavelet latent.
+
+    The fastest model of its scale: the linear code that larger networks learn first
+    (:class:`~invertible_rescaling.Conv`).
+
+    Args and errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import linear_x2
+        >>> sum(p.numel() for p in linear_x2().parameters())
+        1500
+    """
+    return _linear(2, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("linear_x4"))
+def linear_x4(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
+    """The linear rescaler at x4: two couplings a stage, each network one 3x3 convolution, wavelet latent.
+
+    Args and errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import linear_x4
+        >>> sum(p.numel() for p in linear_x4().parameters())
+        8976
+    """
+    return _linear(4, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("linear_x8"))
+def linear_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
+    """The linear rescaler at x8: two couplings a stage, each network one 3x3 convolution, wavelet latent.
+
+    Args and errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import linear_x8
+        >>> linear_x8().blocks
+        (2, 2, 2)
+    """
+    return _linear(8, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("small_x2"))
+def small_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
+    """The small rescaler at x2: two CRDB couplings of growth 16 a stage, wavelet latent.
+
+    Between :func:`linear_x2` and :func:`iirn_x2`.
+
+    Args and errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import small_x2
+        >>> small_x2().blocks
+        (2,)
+    """
+    return _small(2, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("small_x4"))
+def small_x4(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
+    """The small rescaler at x4: two CRDB couplings of growth 16 a stage, wavelet latent.
+
+    Between :func:`linear_x4` and :func:`iirn_x4`.
+
+    Args and errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import small_x4
+        >>> small_x4().blocks
+        (2, 2)
+    """
+    return _small(4, weights, overrides)
+
+
+@register_model(pretrained=_has_weights("small_x8"))
+def small_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
+    """The small rescaler at x8: two CRDB couplings of growth 16 a stage, wavelet latent.
+
+    Between :func:`linear_x8` and :func:`iirn_x8`.
+
+    Args and errors are those of :func:`iirn_x2`.
+
+    Example:
+        >>> from invertible_rescaling import small_x8
+        >>> small_x8().scale
+        8
+    """
+    return _small(8, weights, overrides)
 
 
 @register_model(pretrained=_has_weights("srcnn_x4"))

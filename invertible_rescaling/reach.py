@@ -6,7 +6,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.kernels.narrow import OutputConv
 from invertible_rescaling.overrides import change, definer
-from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, DenseBlock, _DenselyConnected
+from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock, _DenselyConnected
 
 __all__ = ["declared_reach", "reach_of"]
 
@@ -53,6 +53,7 @@ _MADE_OF_PARTS = (
     nn.ModuleList,
     nn.ModuleDict,
     ChannelAttention,
+    Conv,
     CRDB,
     DenseBlock,
     RRDB,

@@ -25,12 +25,12 @@ from invertible_rescaling.specs import (
     resolve_latent,
     resolve_subnet,
 )
-from invertible_rescaling.subnets import CRDB, RRDB, DenseBlock
+from invertible_rescaling.subnets import CRDB, RRDB, Conv, DenseBlock
 from invertible_rescaling.transforms import HaarDownsampling
 
 __all__ = ["InvertibleRescaler"]
 
-for _name, _subnet in {"dense": DenseBlock, "crdb": CRDB, "rrdb": RRDB}.items():
+for _name, _subnet in {"conv": Conv, "dense": DenseBlock, "crdb": CRDB, "rrdb": RRDB}.items():
     registry.register_subnet(_name, _subnet)
 for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "zero": ZeroLatent}.items():
     registry.register_latent(_name, _latent)
@@ -63,8 +63,9 @@ class InvertibleRescaler(Hosted, nn.Module):
         scale: 2, 4, 8, ...
         channels: of the image; 3 for RGB.
         blocks: couplings per stage, one number for all stages or one for each.
-        subnet: a registered name (``"crdb"``, ``"dense"``, ``"rrdb"``), a dictionary with the name and
-            options (``{"name": "crdb", "growth": 16}``), or a factory ``subnet(in_channels, out_channels)``.
+        subnet: a registered name (``"crdb"``, ``"dense"``, ``"rrdb"``, ``"conv"``), a dictionary with the
+            name and options (``{"name": "crdb", "growth": 16}``), or a factory
+            ``subnet(in_channels, out_channels)``.
         latent: what :meth:`upscale` feeds in place of z: a registered name (``"wavelet"``, ``"gaussian"``,
             ``"zero"``), a dictionary with the name and options, or a module that maps LR to z.
         clamp: bound of the couplings' log-scale.

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.kernels.dense_autograd import run_dense
 from invertible_rescaling.kernels.narrow import OutputConv
 from invertible_rescaling.pooling import current_pooling
 
-__all__ = ["CRDB", "RRDB", "ChannelAttention", "DenseBlock"]
+__all__ = ["CRDB", "RRDB", "ChannelAttention", "Conv", "DenseBlock"]
 
 _INIT_SCALE = 0.1
 _RESIDUAL_SCALE = 0.2
@@ -109,6 +109,10 @@ class DenseBlock(nn.Module):
         out: Tensor = self.last(self.features(x)) if fast is None else fast
         return out
 
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Compute one 3x3 convolution, until trained on; see :meth:`CRDB.set_linear`."""
+        _set_linear(self.last, weight, bias)
+
 
 class CRDB(nn.Module):
     """IIRN's sub-network: three dilated, densely connected 3x3 convolutions and channel attention.
@@ -167,6 +171,73 @@ class CRDB(nn.Module):
         features = self.features(x)
         out: Tensor = self.last(features if self.attention is None else self.attention(features))
         return out
+
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Compute exactly one 3x3 convolution, until trained on: the last layer reads the input alone.
+
+        The attention's second layer becomes zero, so that it weighs every channel by 0.5, and the kernel is
+        doubled to make up for it. The hidden convolutions stay as they are.
+
+        Args:
+            weight: ``(out_channels, in_channels, 3, 3)``.
+            bias: ``(out_channels,)``.
+
+        Raises:
+            ShapeError: parameters of other shapes.
+
+        Example:
+            >>> import torch
+            >>> from torch.nn.functional import conv2d
+            >>> from invertible_rescaling import CRDB
+            >>> block, weight, bias = CRDB(9, 3), torch.randn(3, 9, 3, 3), torch.zeros(3)
+            >>> block.set_linear(weight, bias)
+            >>> x = torch.rand(1, 9, 6, 6)
+            >>> torch.allclose(block(x), conv2d(x, weight, bias, padding=1), atol=1e-5)
+            True
+        """
+        if self.attention is None:
+            _set_linear(self.last, weight, bias)
+            return
+        _set_linear(self.last, 2 * weight, bias)
+        for parameter in self.attention.mlp[2].parameters():
+            nn.init.zeros_(parameter)
+
+
+class Conv(nn.Module):
+    """One 3x3 convolution, of zeros at first: the sub-network of the ``linear_*`` models.
+
+    A rescaler whose phi, rho and eta are single convolutions learns a *linear code*: phi adds the image's
+    details to LR and eta filters them out again. It is what larger sub-networks learn first, and
+    ``examples/train_div2k.py`` starts them from it.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out.
+
+    Raises:
+        ConfigError: a number that is no positive integer.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import Conv
+        >>> sum(p.numel() for p in Conv(9, 3).parameters())
+        246
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        _check_positive("Conv", in_channels=in_channels, out_channels=out_channels)
+        self.last = _zero_conv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(x)
+        return out
+
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Become the 3x3 convolution of these parameters; see :meth:`CRDB.set_linear`."""
+        _set_linear(self.last, weight, bias)
 
 
 class RRDB(nn.Module):
@@ -236,6 +307,26 @@ def _zero_conv(in_channels: int, out_channels: int) -> OutputConv:
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # as above
     return conv
+
+
+@torch.no_grad()
+def _set_linear(last: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    """Let a last convolution read the first channels, the input, by ``weight``, and nothing else."""
+    outs, ins, *size = weight.shape
+    if (
+        size != [3, 3]
+        or outs != last.out_channels
+        or not 0 < ins <= last.in_channels
+        or bias.shape != (outs,)
+    ):
+        raise ShapeError(
+            f"a linear start needs a kernel ({last.out_channels}, in_channels, 3, 3) and as many biases, got "
+            f"{tuple(weight.shape)} and {tuple(bias.shape)}"
+        )
+    last.weight.zero_()
+    last.weight[:, :ins] = weight
+    if last.bias is not None:
+        last.bias.copy_(bias)
 
 
 def _check_positive(who: str, **sizes: int) -> None:

@@ -26,6 +26,12 @@ __all__ = [
     "IRN_X2_Weights",
     "IRN_X4_Weights",
     "IRN_X8_Weights",
+    "LINEAR_X2_Weights",
+    "LINEAR_X4_Weights",
+    "LINEAR_X8_Weights",
+    "SMALL_X2_Weights",
+    "SMALL_X4_Weights",
+    "SMALL_X8_Weights",
     "SRCNN_X4_Weights",
     "SRGAN_X4_Weights",
     "SRResNet_X4_Weights",
@@ -152,13 +158,16 @@ def read_members(model: str, folder: Path) -> type[WeightsEnum]:
 
 _MODELS = (
     *("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8"),
+    *("linear_x2", "linear_x4", "linear_x8", "small_x2", "small_x4", "small_x8"),
     *("srcnn_x4", "srresnet_x4", "srgan_x4", "edsr_x4", "esrgan_x4"),
 )
 _ENUMS = {model: read_members(model, PRETRAINED) for model in _MODELS}
 IIRN_X2_Weights, IIRN_X4_Weights, IIRN_X8_Weights = (_ENUMS[model] for model in _MODELS[:3])
 IRN_X2_Weights, IRN_X4_Weights, IRN_X8_Weights = (_ENUMS[model] for model in _MODELS[3:6])
-SRCNN_X4_Weights, SRResNet_X4_Weights, SRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[6:9])
-EDSR_X4_Weights, ESRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[9:])
+LINEAR_X2_Weights, LINEAR_X4_Weights, LINEAR_X8_Weights = (_ENUMS[model] for model in _MODELS[6:9])
+SMALL_X2_Weights, SMALL_X4_Weights, SMALL_X8_Weights = (_ENUMS[model] for model in _MODELS[9:12])
+SRCNN_X4_Weights, SRResNet_X4_Weights, SRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[12:15])
+EDSR_X4_Weights, ESRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[15:])
 
 
 def weights_of(model: str) -> type[WeightsEnum]:

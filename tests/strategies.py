@@ -16,6 +16,7 @@ from invertible_rescaling import (
     RRDB,
     AdditiveCoupling,
     AffineCoupling,
+    Conv,
     DenseBlock,
     InvertibleModule,
     InvertibleRescaler,
@@ -45,6 +46,7 @@ SUBNETS: dict[str, Callable[[int, int], nn.Module]] = {
     "crdb": partial(CRDB, growth=8),
     "crdb without": partial(CRDB, growth=8, dilation=1, attention=False),
     "dense": partial(DenseBlock, growth=8),
+    "conv": Conv,
     "rrdb": partial(RRDB, growth=4),
     "own": SmallConv,
 }

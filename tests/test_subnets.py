@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from invertible_rescaling import CRDB, RRDB, ChannelAttention, DenseBlock, InvertibleRescaler
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling import CRDB, RRDB, ChannelAttention, Conv, DenseBlock, InvertibleRescaler
+from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.reach import reach_of
 from invertible_rescaling.testing import randomize
 from tests.strategies import largest_difference, seeds, uniform
@@ -36,7 +36,7 @@ def test_height_and_width_are_kept(subnet, sizes, growth: int, seed: int) -> Non
     assert out.abs().max() > 0
 
 
-@pytest.mark.parametrize("subnet", SUBNETS)
+@pytest.mark.parametrize("subnet", [*SUBNETS, Conv])
 def test_an_untrained_sub_network_returns_zeros(subnet) -> None:
     assert torch.count_nonzero(subnet(9, 3)(uniform(2, 9, 5, 5))) == 0
 
@@ -137,8 +137,40 @@ def test_the_attentions_mlp_has_at_least_one_unit(channels: int, hidden: int) ->
         partial(ChannelAttention, 0),
         partial(ChannelAttention, 4, 0),
         partial(CRDB, 3, 3, reduction=0),
+        partial(Conv, 0, 3),
+        partial(Conv, 3, 1.5),
     ],
 )
 def test_sizes_must_be_positive_integers(make) -> None:
     with pytest.raises(ConfigError, match=r"positive integer, got (0|1\.5)"):
         make()
+
+
+def test_conv_is_one_convolution() -> None:
+    network = randomize(Conv(5, 3))
+    assert _parameters(network) == 9 * 5 * 3 + 3
+    assert reach_of(network) == 1
+    x = uniform(2, 5, 7, 6)
+    expected = nn.functional.conv2d(x, network.last.weight, network.last.bias, padding=1)
+    torch.testing.assert_close(network(x), expected)
+
+
+@pytest.mark.parametrize("subnet", [Conv, DenseBlock, CRDB, partial(CRDB, attention=False)])
+def test_sub_networks_become_the_convolution_they_are_set_to(subnet) -> None:
+    """To float64's last digits, whatever was trained before."""
+    network = randomize(subnet(6, 4).double())
+    weight, bias = (torch.randn(4, *rest, dtype=torch.float64) for rest in ((6, 3, 3), ()))
+    network.set_linear(weight, bias)
+    x = uniform(2, 6, 9, 8, dtype=torch.float64)
+    torch.testing.assert_close(
+        network(x), nn.functional.conv2d(x, weight, bias, padding=1), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 7, 3, 3), (3, 6, 3, 3), (4, 6, 1, 1)])
+def test_a_convolution_of_another_shape_is_refused(shape) -> None:
+    network = Conv(6, 4)
+    with pytest.raises(ShapeError, match=r"needs a kernel \(4, in_channels, 3, 3\).*got"):
+        network.set_linear(torch.zeros(shape), torch.zeros(4))
+    with pytest.raises(ShapeError, match="as many biases"):
+        network.set_linear(torch.zeros(4, 6, 3, 3), torch.zeros(3))

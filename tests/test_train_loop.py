@@ -48,6 +48,7 @@ def val(tmp_path):
 def train(data, tmp_path):
     def call(*arguments, out="out", steps=6, model="iirn_x2"):
         recipe = ["--blocks", "1", "--patch", "16", "--batch-size", "2", "--warmup", "2", "--lr", "1e-3"]
+        recipe += ["--start", "none"]
         rhythm = ["--log-every", "1", "--validate-every", "4", "--save-every", "2", "--quiet", "--cpu"]
         fixed = ["--data", str(data), "--out", str(tmp_path / out), "--steps", str(steps), "--model", model]
         return train_div2k.main([*fixed, *recipe, *rhythm, *map(str, arguments)])
@@ -299,13 +300,14 @@ def test_resuming_with_other_options_names_the_difference(train, capsys):
 
 
 def test_reversible_backpropagation_trains_the_same_model(train, tmp_path, monkeypatch, capsys):
-    assert train(out="plain") == 0
+    adam = ("--optimizer", "adam")  # SOAP's first steps divide by moments that rounding alone makes
+    assert train(*adam, out="plain") == 0
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
-        assert train("--reversible", out="reversible") == 0
-    assert train(out="reversible") == 2
-    assert "reversible: True there, None now" in capsys.readouterr().err
-    assert train("--reversible", out="reversible") == 0
+        assert train(*adam, "--reversible", out="reversible") == 0
+    assert train(*adam, out="reversible") == 2
+    assert "reversible: True there, False now" in capsys.readouterr().err
+    assert train(*adam, "--reversible", out="reversible") == 0
     plain, reversible = losses(tmp_path / "plain"), losses(tmp_path / "reversible")
     assert plain.keys() == reversible.keys()
     for step in plain:
@@ -454,7 +456,7 @@ def test_bad_options_give_one_line_and_exit_code_2(train, tmp_path, capsys, argu
 def test_training_goes_on_from_given_weights(train, tmp_path):
     assert train(out="first", steps=3) == 0
     assert (
-        train("--weights", tmp_path / "first" / "last.safetensors", "--ema", "0", out="second", steps=1) == 0
+        train("--weights", tmp_path / "first" / "last.safetensors", "--ema", "0", out="second", steps=2) == 0
     )
     first = load_checkpoint(tmp_path / "first" / "last.safetensors").state_dict()
     second = load_checkpoint(tmp_path / "second" / "last.safetensors").state_dict()
@@ -520,7 +522,7 @@ def test_only_weights_that_are_there_are_named(train, val, tmp_path, capsys):
     assert train() == 0
     assert "done: 6 steps; the last weights are in" in capsys.readouterr().out
     assert train("--val", val, out="other") == 0
-    assert "done: 6 steps; best and last weights are in" in capsys.readouterr().out
+    assert "done: 6 steps; the best weights, of step" in capsys.readouterr().out
 
 
 def test_the_time_limit_counts_what_importing_takes():

@@ -70,7 +70,7 @@ def test_the_run_is_fixed_by_the_recipe_and_not_by_where_it_is_written():
         ({"loss_weights": (0.0, 0.0, 0.0)}, "--loss-weights .*not all 0"),
         ({"val_limit": 0}, "--val-limit"),
         ({"stop_after": 0}, "--stop-after"),
-        ({"sub_images": 100}, "--sub-images must be at least --patch"),
+        ({"sub_images": 100, "patch": 144}, "--sub-images must be at least --patch"),
         ({"sub_image_step": 0}, "--sub-image-step"),
     ],
 )
@@ -79,22 +79,19 @@ def test_options_that_cannot_work_are_named(tmp_path, change, rule):
         Options(**({"data": tmp_path} | change)).check()
 
 
-def test_runs_from_before_there_was_an_option_go_on_without_it():
-    plain = Options(precision="no", compile="off").fixed
-    assert plain["compile"] is plain["sub_images"] is plain["sub_image_step"] is None
-    chosen = Options(compile="on", sub_images=480).fixed
-    assert (chosen["compile"], chosen["sub_images"], chosen["sub_image_step"]) == ("on", 480, 240)
+def test_options_that_do_nothing_are_no_part_of_the_run():
+    plain = Options(precision="no", compile="off", optimizer="soap", start="none").fixed
+    assert plain["beta2"] is plain["start_steps"] is plain["sub_images"] is plain["sub_image_step"] is None
+    chosen = Options(optimizer="adam", start="linear", sub_images=480).fixed
+    assert (chosen["beta2"], chosen["start_steps"], chosen["sub_image_step"]) == (0.999, 2000, 240)
     assert "images_on" not in chosen
 
 
 def test_the_demo_keeps_its_recipe_on_every_machine():
     demo = demo_options(Options(demo=True))
-    assert (demo.loss_weights, demo.precision, demo.compile) == ((1.0, 1.0, 1.0), "no", "off")
+    assert (demo.batch_size, demo.patch, demo.precision, demo.compile) == (4, 48, "no", "off")
 
 
-def test_reversible_backpropagation_is_part_of_the_recipe_and_older_runs_went_without():
-    plain, reversible = parse_options(["--demo"]), parse_options(["--demo", "--reversible"])
-    assert not plain.reversible
-    assert reversible.reversible
-    assert plain.fixed.get("reversible") is None
-    assert reversible.fixed["reversible"] is True
+def test_reversible_backpropagation_is_part_of_the_recipe():
+    assert parse_options(["--demo"]).fixed["reversible"] is False
+    assert parse_options(["--demo", "--reversible"]).fixed["reversible"] is True

@@ -20,6 +20,7 @@ from training.state import load_newest_state
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "train_div2k.py"
 RECIPE = ["--model", "irn_x2", "--blocks", "1", "--patch", "16", "--batch-size", "2", "--lr", "1e-3"]
+RECIPE += ["--start", "none"]
 RHYTHM = [
     "--warmup",
     "2",

@@ -20,7 +20,20 @@ from tests.pictures import pictures
 from training.state import save_state
 
 ROOT = Path(__file__).parents[1]
-RECIPE = ["--model", "iirn_x2", "--blocks", "1", "--patch", "16", "--batch-size", "2", "--warmup", "2"]
+RECIPE = [
+    "--model",
+    "iirn_x2",
+    "--blocks",
+    "1",
+    "--patch",
+    "16",
+    "--batch-size",
+    "2",
+    "--warmup",
+    "2",
+    "--start",
+    "none",
+]
 RHYTHM = ["--log-every", "1", "--validate-every", "4", "--save-every", "100", "--quiet", "--cpu"]
 
 

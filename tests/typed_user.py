@@ -14,6 +14,7 @@ from invertible_rescaling import (
     AdditiveCoupling,
     AffineCoupling,
     ChannelAttention,
+    Conv,
     DenseBlock,
     GaussianLatent,
     HaarDownsampling,
@@ -35,6 +36,9 @@ from invertible_rescaling import (
     irn_x2,
     irn_x4,
     irn_x8,
+    linear_x2,
+    linear_x4,
+    linear_x8,
     list_models,
     load_checkpoint,
     load_original_irn,
@@ -43,6 +47,9 @@ from invertible_rescaling import (
     register_model,
     register_subnet,
     save_checkpoint,
+    small_x2,
+    small_x4,
+    small_x8,
     srcnn_x4,
     srgan_x4,
     srresnet_x4,
@@ -94,6 +101,7 @@ def layers() -> InvertibleSequential:
         AffineCoupling(12, 3, CRDB),
         AffineCoupling(12, 3, lambda i, o: RRDB(i, o, growth=8), clamp=0.8),
         AdditiveCoupling(12, 3, DenseBlock),
+        AffineCoupling(12, 3, Conv),
         Inverse(AdditiveCoupling(12, 3, Plain)),
     ]
     attention: Tensor = ChannelAttention(16)(torch.rand(1, 16, 4, 4))
@@ -127,6 +135,7 @@ def use(path: Path, folder: Path) -> dict[str, float]:
     again: InvertibleRescaler = load_checkpoint(folder / "model.safetensors")
     again.save_pretrained(folder / "hub")
     others = [iirn_x2(), iirn_x8(latent=ZeroLatent()), irn_x2(), irn_x4(latent=GaussianLatent(0.5)), irn_x8()]
+    others += [linear_x2(), linear_x4(), linear_x8(), small_x2(), small_x4(weights=None), small_x8(blocks=3)]
     others += [iirn_x4(latent=WaveletLatent("db2")), InvertibleRescaler.from_pretrained(folder / "hub")]
     theirs: InvertibleRescaler = load_original_irn(folder / "IRN_x4.pth")
     compared = [srcnn_x4(), srresnet_x4(), srgan_x4(), edsr_x4(), esrgan_x4(blocks=2)]

@@ -152,7 +152,7 @@ class Adversary:
         self.discriminator = Discriminator(channels).to(accelerator.device)
         self._step, self._optimizer = accelerator.prepare(
             DiscriminatorStep(self.discriminator, self.recipe.relativistic),
-            torch.optim.Adam(self.discriminator.parameters(), lr=options.lr),
+            torch.optim.Adam(self.discriminator.parameters(), lr=options.lr or 0.0),
         )
 
     def judge(self, sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,9 +17,9 @@ from training.state import load_newest_state
 
 
 def begun(options: Options) -> dict[str, Any] | None:
-    """The configuration of the model of a run that is to be gone on with; ``None`` where one begins."""
+    """What makes a run that is to be gone on with the run it is; ``None`` where one begins."""
     found = load_newest_state(options.out / "state", lambda line: None) if options.resume == "auto" else None
-    return None if found is None else found[2]["fixed"].get("config")
+    return None if found is None else found[2]["fixed"]
 
 
 def build_model(options: Options, config: dict[str, Any] | None = None) -> Model:
@@ -71,7 +71,7 @@ def check_super_resolver(options: Options) -> None:
     """
     if options.demo:
         raise OptionError(f"--demo shows an invertible rescaler; {options.model} is a super-resolver")
-    plain, two_way = Options(), ("reversible", "loss_weights")
+    plain, two_way = Options(), ("reversible", "loss_weights", "start")
     given = [name for name in two_way if getattr(options, name) != getattr(plain, name)]
     if given:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -1,21 +1,17 @@
 """What --demo adds to a run: a recipe for minutes on a CPU, and a picture at the end."""
 
-import copy
 import importlib
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from invertible_rescaling import InvertibleRescaler, RescalingLoss, psnr
-from invertible_rescaling.data import ImagePair, PatchSampler
+from invertible_rescaling import InvertibleRescaler, psnr
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, to_uint8
 from training.options import OptionError, Options
@@ -26,6 +22,10 @@ _CHOSEN: tuple[str, ...] = (
     "val",
     "download",
     "steps",
+    "fit",
+    "start",
+    "start_steps",
+    "val_fraction",
     "batch_size",
     "patch",
     "sub_images",
@@ -57,28 +57,12 @@ def demo_options(options: Options) -> Options:
     numbered = (out if n == 1 else out.with_name(f"{out.name}-{n}") for n in range(1, 10_000))
     free = next(folder for folder in numbered if not folder.exists())
     # As on a CPU, whatever the machine: the picture is to come out alike everywhere.
-    options = replace(options, loss_weights=(1.0, 1.0, 1.0))
     options = replace(options, precision="no") if options.precision == "auto" else options
     options = replace(options, compile="off") if options.compile == "auto" else options
-    recipe = replace(options, batch_size=8, patch=48, lr=1e-3, clip=1.0, ema=0.99, warmup=50, log_every=20)
-    return replace(recipe, out=free, blocks=options.blocks or (2, 2), validate_every=200, save_every=200)
-
-
-def steps_within(options: Options, model: InvertibleRescaler, images: Sequence[ImagePair]) -> int:
-    """How many training steps the demo has time for, from the pace of a few on a copy of the model."""
-    trial = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = RescalingLoss()
-    sampler = PatchSampler(
-        images, patch=options.patch, batch=options.batch_size, scale=model.scale, seed=options.seed
+    recipe = replace(
+        options, batch_size=4, patch=48, start_steps=500, fit=60 * options.demo_minutes, log_every=20
     )
-    durations = []
-    for step in range(6):
-        started = time.monotonic()
-        patches = from_uint8(sampler.batch_at(step)[0]).contiguous(memory_format=torch.channels_last)
-        loss(trial, patches).total.backward()
-        durations.append(time.monotonic() - started)
-    pace = 1.15 * sorted(durations)[len(durations) // 2]  # the optimiser and validation come on top
-    return max(20, int(60 * options.demo_minutes / pace))
+    return replace(recipe, out=free, blocks=options.blocks or (2, 2), validate_every=200, save_every=200)
 
 
 def finish_demo(

@@ -19,15 +19,19 @@ from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.images import from_uint8
 from training.adversary import Adversary
 from training.building import told_weights
+from training.defaults import settle_steps
 from training.machine import compile_model
 from training.moments import moments_of, restore_moments
 from training.objectives import objective_for
+from training.optimizers import make_optimizer, refresh_if_due, set_rate
 from training.options import OptionError, Options
-from training.pace import Pace
+from training.pace import Pace, in_words
 from training.prefetch import Prefetched
 from training.recipe import Average, TrainStep, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import CEILING, METRICS, ValidationImage, measure, with_bicubic, with_model
+
+_TIMED = range(4, 12)  # steps of a call, by which it says how long it will take: the first ones warm up
 
 
 class TrainingError(RescalingError, RuntimeError):
@@ -38,7 +42,7 @@ class Trainer:
     """A run: model, averaged model, optimiser, data and where it stands.
 
     Args:
-        options: of the run.
+        options: of the run, settled; without ``steps``, as many are made as ``fit`` allows.
         accelerator: places model and tensors, and speaks to the other processes.
         model: to be trained, on the CPU.
         sampler: of the training patches.
@@ -63,25 +67,22 @@ class Trainer:
         device = accelerator.device
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
-        self.ema = Average(model, options.ema)
+        self.ema = Average(model, options.ema or 0.0)
         if options.compile == "on":
             compile_model(model)
         on_gpu = device.type == "cuda"
-        betas = (0.9, options.beta2)
-        adam = torch.optim.Adam(
-            model.parameters(), lr=options.lr, betas=betas, fused=on_gpu, foreach=not on_gpu
-        )
+        optimizer = make_optimizer(model, options, on_gpu=on_gpu)
         self.adversary = Adversary(options, accelerator, model.channels) if options.gan else None
         objective = objective_for(model, options.loss_weights, self.adversary)
         self.terms = objective.terms + (() if self.adversary is None else ("discriminator",))
-        self.step_module, self.optimizer = accelerator.prepare(TrainStep(model, objective), adam)
+        self.step_module, self.optimizer = accelerator.prepare(TrainStep(model, objective), optimizer)
         images = [image.hr for image in sampler.images]
         far = device.type != "cpu" and images[0].device.type == "cpu"
         self._batches = Prefetched(sampler.batch_at, pin=on_gpu) if far else sampler
         self._images = fingerprint(images)
         self._weights = told_weights(options)
         self._first = self.step = 0
-        self.best = -math.inf
+        self.best, self.best_step = -math.inf, 0
         self.skipped_in_a_row = 0
         self.metrics: dict[str, float] = {}
         self.stop_requested = False
@@ -89,6 +90,7 @@ class Trainer:
         self._bicubic: dict[str, float] | None = None
         self._saved_at = -1
         self.pace = Pace()
+        self._timed_from = 0.0
 
     # ---------------------------------------------------------------- running
 
@@ -100,7 +102,7 @@ class Trainer:
                 step is made even where it has passed, so that a run called again and again always ends.
         """
         options, main = self.options, self.accelerator.is_main_process
-        if self.step >= options.steps:
+        if self._is_done:
             return True
         if main:
             self.writer = SummaryWriter(str(options.out / "tensorboard"), purge_step=self.step or None)
@@ -120,19 +122,20 @@ class Trainer:
             disable=options.quiet or not main,
             leave=False,
         )
-        while self.step < options.steps and not self._must_stop(started):
+        while not self._is_done and not self._must_stop(started):
             before = time.monotonic()
             terms, norm = self._train_one()
             bar.update()
-            if self.step % options.log_every == 0 or self.step == options.steps:
+            if self.step % options.log_every == 0 or self._is_done:
                 self._record(terms, norm, bar)
             self.pace.stepped(time.monotonic() - before)
-            if self.step % options.validate_every == 0 or self.step == options.steps:
+            self._tell_pace(bar, started)
+            if self.step % options.validate_every == 0 or self._is_done:
                 self.validate()
             elif self.step % options.save_every == 0:
                 self.save()
         bar.close()
-        finished = self.step >= options.steps
+        finished = self._is_done
         if not finished and self._saved_at < self.step:
             self.save()  # first, so that a validation that is cut off costs no steps
             if not self._any(self.stop_requested or not self._reserves_validation):
@@ -145,8 +148,7 @@ class Trainer:
         options, accelerator = self.options, self.accelerator
         rank = accelerator.process_index
         rate = learning_rate(options, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         # Noise of a Gaussian latent, like the batch, depends on the step and not on how it was reached.
         torch.manual_seed(options.seed * 1_000_003 + self.step * 1009 + rank)
         hr, lr = self._batches.batch_at(self.step, rank)
@@ -168,7 +170,48 @@ class Trainer:
             terms = torch.cat((terms, loss.reshape(1)))
         self._count_skipped(finite, terms)
         self.step += 1
+        refresh_if_due(self.optimizer, self.step)
         return terms, norm
+
+    @property
+    def _is_done(self) -> bool:
+        return self.options.steps is not None and self.step >= self.options.steps
+
+    def _tell_pace(self, bar: Any, started: float) -> None:
+        """Say after the first steps how long all will take, or how many fit; all processes agree."""
+        made = self.step - self._first
+        if made == _TIMED.start:
+            self._timed_from = self._now()
+        if made != _TIMED.stop:
+            return
+        step = -self._least((self._timed_from - self._now()) / len(_TIMED))  # the slowest process's
+        validation = (self.pace.validation or 0.0) if self.val else 0.0
+        after = (validation + self.pace.save) / self.options.validate_every
+        if self.options.steps is None and self.options.fit is not None:
+            left = self.options.fit - (time.monotonic() - started) - validation
+            more = int(0.97 * self._least(left) / (step + after))
+            self.options = settle_steps(self.options, self.step + max(1, more))
+            self.ema.decay = self.options.ema or 0.0
+            bar.total = self.options.steps
+            self._saved_at = -1  # a state without the number of steps would come to another
+        steps = self.options.steps or 0
+        left = (steps - self.step) * (step + after) + validation
+        self.say(
+            f"{step:.3g} s a step: about {in_words(left)} for the {steps - self.step} steps to go of {steps}"
+        )
+
+    def _now(self) -> float:
+        """The time at which all that was asked of the device is done."""
+        if self.accelerator.device.type != "cpu":
+            torch.accelerator.synchronize()
+        return time.monotonic()
+
+    def _least(self, number: float) -> float:
+        """The least of a number over all processes."""
+        if self.accelerator.num_processes == 1:
+            return number
+        here = torch.tensor([number], device=self.accelerator.device)
+        return float(self.accelerator.gather(here).min())
 
     def _count_skipped(self, finite: bool, terms: Tensor) -> None:
         if finite:
@@ -244,7 +287,7 @@ class Trainer:
             # An adversarial loss is not after PSNR: its best weights are its newest.
             better = keep_best and (self.adversary is not None or self.metrics["psnr_rgb"] > self.best)
         if better:
-            self.best = self.metrics["psnr_rgb"]
+            self.best, self.best_step = self.metrics["psnr_rgb"], self.step
             self._write_weights("best")
         self.pace.validated(time.monotonic() - started)
         if keep_best:
@@ -330,14 +373,14 @@ class Trainer:
         if self.accelerator.is_main_process:
             tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
             tensors |= {f"ema.{name}": t for name, t in self.ema.state_dict().items()}
-            tensors |= {f"adam.{name}": t for name, t in moments_of(self.optimizer).items()}
+            tensors |= {f"optimizer.{name}": t for name, t in moments_of(self.optimizer).items()}
             if self.adversary is not None:
                 tensors |= {f"adversary.{name}": t for name, t in self.adversary.state().items()}
             scaler = self.accelerator.scaler
             facts = {
                 "fixed": self._fixed,
                 "val_set": self._val_set,
-                "best": self.best if math.isfinite(self.best) else None,
+                "best": [self.best, self.best_step] if math.isfinite(self.best) else None,
                 "metrics": self.metrics,
                 "bicubic": self._bicubic,
                 "weights": self._weights,
@@ -399,7 +442,7 @@ class Trainer:
             )
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load_state_dict(_part(tensors, "ema."))
-        restore_moments(self.optimizer, _part(tensors, "adam."))
+        restore_moments(self.optimizer, _part(tensors, "optimizer."))
         if self.adversary is not None:
             self.adversary.restore(_part(tensors, "adversary."))
         if self.accelerator.scaler is not None and facts["scaler"]:
@@ -408,7 +451,7 @@ class Trainer:
         self.skipped_in_a_row = facts["skipped_in_a_row"]
         self.metrics, self._weights = facts["metrics"], facts.get("weights")
         if facts["val_set"] == self._val_set:
-            self.best = -math.inf if facts["best"] is None else facts["best"]
+            self.best, self.best_step = facts["best"] or (-math.inf, 0)
             self._bicubic = facts["bicubic"]
         elif self.val:
             self.say("the validation images are others than before: the best figure starts anew")

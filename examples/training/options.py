@@ -16,12 +16,13 @@ Precision = Literal["auto", "no", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off"]
 ImagesOn = Literal["auto", "cpu", "device"]
 Gan = Literal["srgan", "esrgan"]
+Optimizer = Literal["auto", "soap", "adam", "adam-dct"]
 
 # What may differ between the slices of one run; all else must be as it was, or the run would be another.
 _FREE = frozenset(
     {"data", "val", "out", "download", "resume", "time_limit", "log_every", "validate_every"}
     | {"save_every", "quiet", "demo", "demo_minutes", "val_limit", "max_skipped_steps", "weights", "cpu"}
-    | {"images_on", "stop_after"}
+    | {"images_on", "stop_after", "fit"}
 )
 
 
@@ -36,6 +37,7 @@ class Options:
     data: Path | None = None
     val: Path | None = None
     val_limit: int | None = None
+    val_fraction: float = 0.0
     download: Path | None = None
     demo: bool = False
     demo_minutes: float = 3.0
@@ -45,18 +47,22 @@ class Options:
     subnet: str | None = None
     latent: str | None = None
     weights: str | None = None
-    steps: int = 50_000
-    batch_size: int = 16
-    patch: int = 144
+    start: str = "auto"
+    start_steps: int = 2000
+    steps: int | None = None
+    fit: float | None = None
+    batch_size: int | None = None
+    patch: int | None = None
     sub_images: int | None = None
     sub_image_step: int = 240
     images_on: ImagesOn = "auto"
-    lr: float = 8e-4
+    optimizer: Optimizer = "auto"
+    lr: float | None = None
     schedule: Schedule = "cosine"
-    warmup: int = 500
+    warmup: int | None = None
     beta2: float = 0.999
     clip: float = 0.1
-    ema: float = 0.999
+    ema: float | None = None
     loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
     gan: Gan | None = None
     precision: Precision = "auto"
@@ -84,10 +90,8 @@ class Options:
     def fixed(self) -> dict[str, Any]:
         """The options that make a run what it is, as JSON-able data; resuming compares them."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE}
-        # Runs from before there were these options lack them.
-        values["reversible"] = self.reversible or None
-        values["beta2"] = None if self.beta2 == 0.999 else self.beta2
-        values["compile"] = None if self.compile == "off" else self.compile
+        values["beta2"] = self.beta2 if self.optimizer == "adam" else None
+        values["start_steps"] = self.start_steps if self.start == "linear" else None
         values["sub_image_step"] = self.sub_image_step if self.sub_images else None
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
@@ -103,26 +107,34 @@ class Options:
             raise OptionError(f"--data: there is no folder at {str(self.data)!r}")
         if self.val is not None and not self.val.is_dir():
             raise OptionError(f"--val: there is no folder at {str(self.val)!r}")
-        counts = ("steps", "batch_size", "patch", "validate_every", "save_every", "log_every")
-        for name in (*counts, "max_skipped_steps"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if (
-            not 0 < self.lr < math.inf
-            or not 0 < self.clip < math.inf
-            or self.warmup < 0
-            or not (0 <= self.ema < 1 and 0 <= self.beta2 < 1)
-        ):
+        if self.steps is not None and self.fit is not None:
+            raise OptionError("--steps and --fit both say how long the run is; leave one of them out")
+        counts = ("steps", "start_steps", "batch_size", "patch", "validate_every", "save_every", "log_every")
+        for name in (*counts, "max_skipped_steps", "val_limit", "stop_after", "sub_image_step"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        for name in ("lr", "clip", "demo_minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise OptionError(f"--{name.replace('_', '-')} must be finite and above 0, got {value}")
+        for name in ("ema", "beta2", "val_fraction"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise OptionError(f"--{name.replace('_', '-')} must be in [0, 1), got {value}")
+        if self.warmup is not None and self.warmup < 0:
+            raise OptionError(f"--warmup must be at least 0, got {self.warmup}")
+        if self.val is not None and self.val_fraction:
             raise OptionError(
-                "--lr and --clip must be finite and above 0, --warmup at least 0, --ema and --beta2 in "
-                f"[0, 1), got {self.lr}, {self.clip}, {self.warmup}, {self.ema} and {self.beta2}"
+                f"--val-fraction {self.val_fraction:g} keeps validation images from --data; "
+                "with --val leave it out"
             )
         if not all(0 <= weight < math.inf for weight in self.loss_weights) or not any(self.loss_weights):
             raise OptionError(
                 "--loss-weights must be finite and at least 0, and not all 0, got "
                 f"{' '.join(f'{weight:g}' for weight in self.loss_weights)}"
             )
-        if self.gan is not None and (self.patch < 32 or self.precision == "fp16"):
+        if self.gan is not None and ((self.patch or 32) < 32 or self.precision == "fp16"):
             raise OptionError(
                 "--gan needs a --patch of at least 32, for its discriminator, and another --precision than "
                 f"fp16, got {self.patch} and {self.precision}"
@@ -130,16 +142,9 @@ class Options:
         _ = self.overrides
         if not 0 <= self.seed < 2**31:
             raise OptionError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}")
-        if not 0 < self.demo_minutes < math.inf:
-            raise OptionError(f"--demo-minutes must be finite and above 0, got {self.demo_minutes}")
-        for name in ("val_limit", "stop_after"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        if self.sub_image_step < 1 or (self.sub_images is not None and self.sub_images < self.patch):
+        if self.sub_images is not None and self.sub_images < (self.patch or 1):
             raise OptionError(
-                "--sub-images must be at least --patch and --sub-image-step at least 1, got "
-                f"{self.sub_images}, {self.patch} and {self.sub_image_step}"
+                f"--sub-images must be at least --patch, got {self.sub_images} and {self.patch}"
             )
 
 
@@ -177,6 +182,13 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add = parser.add_argument_group("data").add_argument
     add("--data", type=Path, metavar="DIR", help="images in any subfolders, or DIV2K's layout")
     add("--val", type=Path, metavar="DIR", help="validation images; DIV2K's own where it is there")
+    add(
+        "--val-fraction",
+        type=float,
+        default=d.val_fraction,
+        metavar="F",
+        help="without --val: keep this share of the images, spread over --data, to validate on",
+    )
     add("--val-limit", type=int, metavar="N", help="validate on the first N images only")
     add("--download", type=Path, metavar="DIR", help="fetch DIV2K into DIR first and train on it")
     add("--demo", action="store_true", help="train a small model on scikit-image's photographs")
@@ -221,15 +233,40 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         help="start from a checkpoint's path or address, or shipped ones: DEFAULT",
     )
     add = parser.add_argument_group("recipe").add_argument
-    add("--steps", type=int, default=d.steps)
-    add("--batch-size", type=int, default=d.batch_size, help="per process")
-    add("--patch", type=int, default=d.patch, help="side of the HR crops")
-    add("--lr", type=float, default=d.lr, help="peak learning rate of Adam")
+    add(
+        "--start",
+        default=d.start,
+        metavar="HOW",
+        help="linear: train single convolutions first and put them in; none; or a linear model's path, "
+        "address or DEFAULT; auto: linear for what can start so and has no --weights",
+    )
+    add("--start-steps", type=int, default=d.start_steps, metavar="N", help="of a linear start")
+    add("--steps", type=int, help="by default 50,000 on a GPU, and what fits into an hour on a CPU")
+    add("--fit", type=duration, metavar="TIME", help="as many steps as fit into this time: 20m, 1.5h")
+    add("--batch-size", type=int, help="per process; by default 16 on a GPU, 4 on a CPU")
+    add("--patch", type=int, help="side of the HR crops; by default 144 on a GPU, 48 to 96 on a CPU")
+    add(
+        "--optimizer",
+        choices=get_args(Optimizer),
+        default=d.optimizer,
+        help="auto: soap for rescalers, adam for super-resolvers",
+    )
+    add("--lr", type=float, help="peak learning rate; by default 3e-3, of adam 8e-4")
     add("--beta2", type=float, default=d.beta2, help="of Adam: how long it remembers large gradients")
     add("--schedule", choices=get_args(Schedule), default=d.schedule, help="steps: halve at every fifth")
-    add("--warmup", type=int, default=d.warmup, metavar="STEPS", help="of linear warm-up")
+    add(
+        "--warmup",
+        type=int,
+        metavar="STEPS",
+        help="of linear warm-up; by default 20 and 5 %% of all, at most 500",
+    )
     add("--clip", type=float, default=d.clip, help="largest gradient norm")
-    add("--ema", type=float, default=d.ema, metavar="DECAY", help="of the averaged weights; 0 for none")
+    add(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="of the averaged weights, 0 for none; by default 1 - 20/steps, 0.999 at most",
+    )
     add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
     add(
         "--gan",

@@ -57,3 +57,17 @@ class Pace:
     def outruns(self, limit: float | None) -> bool:
         """Whether a step and a validation take more than all of a time limit."""
         return limit is not None and not self.fits(limit, validation=True)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as one says it.
+
+    Example:
+        >>> in_words(50), in_words(2000), in_words(20000), in_words(2e6)
+        ('50 s', '33 min', '5.6 h', '23 days')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.0f} days"

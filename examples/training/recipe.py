@@ -32,12 +32,16 @@ class TrainStep(nn.Module):
 
 def learning_rate(options: Options, step: int) -> float:
     """The learning rate of a step: linear warm-up, then cosine to zero or halving at every fifth."""
-    if step < options.warmup:
-        return options.lr * (step + 1) / options.warmup
-    done = (step - options.warmup) / max(1, options.steps - options.warmup)
+    peak = options.lr or 0.0
+    if options.steps is None:  # not settled yet, which happens within the warm-up
+        return peak * (step + 1) / (options.warmup or 100)
+    warmup = options.warmup or 0
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, options.steps - warmup)
     if options.schedule == "steps":
-        return options.lr * 0.5 ** int(5 * done)
-    return options.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return peak * 0.5 ** int(5 * done)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 class Average:

@@ -92,3 +92,24 @@ def photograph(name: str) -> Tensor:
     image = torch.from_numpy(array.copy())
     image = image.unsqueeze(2).expand(-1, -1, 3) if image.dim() == 2 else image[..., :3]
     return image.permute(2, 0, 1).contiguous()
+
+
+def hold_out(images: list[ImagePair], fraction: float) -> tuple[list[ImagePair], list[ValidationImage]]:
+    """Part images into those to train on and a share, spread evenly, to validate on.
+
+    Raises:
+        ImageError: there are too few images to part them.
+
+    Example:
+        >>> train, val = hold_out([ImagePair(torch.zeros(3, 8, 8, dtype=torch.uint8))] * 30, 0.1)
+        >>> len(train), len(val)
+        (27, 3)
+    """
+    count = max(1, round(fraction * len(images)))
+    if count >= len(images):
+        raise ImageError(f"--val-fraction {fraction:g} of {len(images)} images leaves none to train on")
+    chosen = {index * len(images) // count for index in range(count)}
+    train = [image for index, image in enumerate(images) if index not in chosen]
+    return train, [
+        ValidationImage(f"image {index}", images[index].hr.unsqueeze(0)) for index in sorted(chosen)
+    ]
