@@ -31,7 +31,9 @@ class RescalingLoss(nn.Module):
           + \lambda_z \, \overline{(z - z_{prior})^2}
 
     Bars are means over all elements, so that the weights do not depend on the patch. SR is the inverse of the
-    8-bit LR (straight-through gradient) and the model's own latent; :math:`z_{prior}` is that latent.
+    8-bit LR (straight-through gradient) and the model's own latent; :math:`z_{prior}` is that latent. The
+    guide's error is that of the mean over channels, which is near luma, and of what the channels differ by:
+    ``chroma`` weighs the latter, where most of what LR carries is hidden.
 
     References:
         Xiao et al. 2020, *Invertible Image Rescaling*, section 3.3 (their weights 1 and scale^2 on sums are
@@ -40,6 +42,7 @@ class RescalingLoss(nn.Module):
     Args:
         reconstruction, guide, latent: the three weights, 0 or more.
         epsilon: of the Charbonnier distance.
+        chroma: weight of colour within the guide, 0 or more; 1 leaves it as the formula has it.
 
     Raises:
         ConfigError: a negative weight, or an epsilon that is not positive.
@@ -53,19 +56,25 @@ class RescalingLoss(nn.Module):
     """
 
     def __init__(
-        self, reconstruction: float = 1.0, guide: float = 1.0, latent: float = 1.0, epsilon: float = 1e-3
+        self,
+        reconstruction: float = 1.0,
+        guide: float = 1.0,
+        latent: float = 1.0,
+        epsilon: float = 1e-3,
+        chroma: float = 1.0,
     ) -> None:
         super().__init__()
         # Written so that NaN fails it too.
-        if not (reconstruction >= 0 and guide >= 0 and latent >= 0 and epsilon > 0):
+        if not (reconstruction >= 0 and guide >= 0 and latent >= 0 and epsilon > 0 and chroma >= 0):
             raise ConfigError(
                 "RescalingLoss needs weights of at least 0 and epsilon above 0, got "
-                f"{reconstruction=}, {guide=}, {latent=}, {epsilon=}"
+                f"{reconstruction=}, {guide=}, {latent=}, {epsilon=}, {chroma=}"
             )
         self.reconstruction = reconstruction
         self.guide = guide
         self.latent = latent
         self.epsilon = epsilon
+        self.chroma = chroma
 
     def forward(
         self, model: InvertibleRescaler, hr: Tensor, lr_reference: Tensor | None = None
@@ -90,7 +99,11 @@ class RescalingLoss(nn.Module):
         elif lr_reference.shape != lr.shape:
             raise ShapeError(f"the LR reference is {tuple(lr_reference.shape)} and LR {tuple(lr.shape)}")
         reconstruction = charbonnier(sr, hr, self.epsilon)
-        guide = (lr - lr_reference).square().mean()
+        error = lr - lr_reference
+        guide = error.square().mean()
+        if self.chroma != 1:
+            colour = error - error.mean(dim=1, keepdim=True)
+            guide = guide + (self.chroma - 1) * colour.square().mean()
         latent = (z - prior).square().mean()
         total = self.reconstruction * reconstruction + self.guide * guide + self.latent * latent
         return RescalingLossTerms(total, reconstruction, guide, latent)

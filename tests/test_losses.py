@@ -52,6 +52,17 @@ def test_the_guide_is_bicubic_with_antialias() -> None:
     assert float(loss(model, hr, small).guide) == float(loss(model, hr).guide)
 
 
+def test_colour_is_weighed_within_the_guide() -> None:
+    """A grey error weighs as before, a coloured one as often as asked for."""
+    model, hr = InvertibleRescaler(2, blocks=0), torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64)
+    for error, weight in (((0.1, 0.1, 0.1), 1.0), ((0.1, -0.1, 0.0), 5.0)):
+        small = 0.5 + torch.tensor(error, dtype=torch.float64).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+        plain, weighed = (
+            float(RescalingLoss(chroma=chroma)(model, hr, small).guide) for chroma in (1.0, 5.0)
+        )
+        assert weighed == pytest.approx(weight * plain, rel=1e-12)
+
+
 def test_the_prior_is_the_models_own_latent_of_the_stored_image() -> None:
     model = randomize(InvertibleRescaler(4, blocks=1, subnet={"name": "crdb", "growth": 4}).double())
     hr = uniform(1, 3, 8, 8, dtype=torch.float64)
@@ -126,6 +137,7 @@ def test_the_input_is_not_modified() -> None:
     [
         {"reconstruction": -1},
         {"guide": -0.1},
+        {"chroma": -1.0},
         {"latent": -1},
         {"epsilon": 0},
         {"epsilon": -1},

@@ -68,6 +68,7 @@ def test_the_run_is_fixed_by_the_recipe_and_not_by_where_it_is_written():
         ({"loss_weights": (1.0, float("nan"), 1.0)}, "--loss-weights"),
         ({"loss_weights": (1.0, 1.0, float("inf"))}, "--loss-weights"),
         ({"loss_weights": (0.0, 0.0, 0.0)}, "--loss-weights .*not all 0"),
+        ({"chroma": -1.0}, "--chroma"),
         ({"val_limit": 0}, "--val-limit"),
         ({"stop_after": 0}, "--stop-after"),
         ({"sub_images": 100, "patch": 144}, "--sub-images must be at least --patch"),

@@ -73,7 +73,7 @@ class Trainer:
         on_gpu = device.type == "cuda"
         optimizer = make_optimizer(model, options, on_gpu=on_gpu)
         self.adversary = Adversary(options, accelerator, model.channels) if options.gan else None
-        objective = objective_for(model, options.loss_weights, self.adversary)
+        objective = objective_for(model, options.loss_weights, options.chroma, self.adversary)
         self.terms = objective.terms + (() if self.adversary is None else ("discriminator",))
         self.step_module, self.optimizer = accelerator.prepare(TrainStep(model, objective), optimizer)
         images = [image.hr for image in sampler.images]

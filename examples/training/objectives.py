@@ -29,9 +29,9 @@ class BothDirections(Objective):
 
     terms = ("total", "reconstruction", "guide", "latent")
 
-    def __init__(self, weights: tuple[float, float, float]) -> None:
+    def __init__(self, weights: tuple[float, float, float], chroma: float) -> None:
         super().__init__()
-        self.loss = RescalingLoss(*weights)
+        self.loss = RescalingLoss(*weights, chroma=chroma)
 
     def forward(self, model: Model, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
         found = self.loss(model, hr, lr)
@@ -78,9 +78,9 @@ def enlarge(model: Model, hr: Tensor, lr: Tensor | None) -> Tensor:
 
 
 def objective_for(
-    model: Model, weights: tuple[float, float, float], adversary: Adversary | None
+    model: Model, weights: tuple[float, float, float], chroma: float, adversary: Adversary | None
 ) -> Objective:
     """The objective that fits a model: of its kind, and with an adversary where there is one."""
     if isinstance(model, InvertibleRescaler):
-        return BothDirections(weights)
+        return BothDirections(weights, chroma)
     return Enlarging() if adversary is None else EnlargingAgainst(adversary)

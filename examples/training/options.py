@@ -64,6 +64,7 @@ class Options:
     clip: float = 0.1
     ema: float | None = None
     loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
+    chroma: float = 1.0
     gan: Gan | None = None
     precision: Precision = "auto"
     compile: Compile = "auto"
@@ -124,6 +125,8 @@ class Options:
                 raise OptionError(f"--{name.replace('_', '-')} must be in [0, 1), got {value}")
         if self.warmup is not None and self.warmup < 0:
             raise OptionError(f"--warmup must be at least 0, got {self.warmup}")
+        if not 0 <= self.chroma < math.inf:
+            raise OptionError(f"--chroma must be finite and at least 0, got {self.chroma}")
         if self.val is not None and self.val_fraction:
             raise OptionError(
                 f"--val-fraction {self.val_fraction:g} keeps validation images from --data; "
@@ -267,6 +270,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         metavar="DECAY",
         help="of the averaged weights, 0 for none; by default 1 - 20/steps, 0.999 at most",
     )
+    add("--chroma", type=float, default=d.chroma, help="weight of colour within the guide of LR")
     add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
     add(
         "--gan",

@@ -11,7 +11,7 @@ from invertible_rescaling.overrides import any_global_hook, has_hooks, has_patch
 
 __all__: list[str] = []  # for the sub-networks alone
 
-_LEAST_PIXELS = 24 * 24  # below, the calls cost more than the sums
+_LEAST_PIXELS = 40 * 40  # of a plane, whatever the batch: below, training is faster by the plain modules
 
 
 def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around: Iterable[nn.Module]) -> bool:
@@ -31,7 +31,8 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.dim() == 4
-        and x.shape[0] * x.shape[2] * x.shape[3] >= max(1, _LEAST_PIXELS)
+        and x.shape[0] > 0
+        and x.shape[2] * x.shape[3] >= max(1, _LEAST_PIXELS)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not any_global_hook()
         and type(activation) is nn.LeakyReLU
