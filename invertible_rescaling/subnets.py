@@ -72,6 +72,8 @@ class _DenselyConnected(nn.Module):
         self.out_channels = in_channels + len(dilations) * growth
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # else all features were kept in float32, too
         features = x
         for conv in self.convs:
             features = torch.cat((features, self.activation(conv(features))), dim=1)

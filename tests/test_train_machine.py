@@ -33,9 +33,9 @@ def test_on_a_cpu_auto_is_float32_and_not_compiled():
     assert (options.precision, options.compile, said) == ("no", "off", [])
 
 
-def test_on_a_gpu_auto_is_bf16_and_compiled(gpu):
+def test_on_a_gpu_auto_is_bf16_and_compiled_where_there_is_no_graph(gpu):
     gpu()
-    options, said = settle(Options(), CUDA)
+    options, said = settle(Options(graph="off"), CUDA)
     assert (options.precision, options.compile, said) == ("bf16", "on", [])
     gpu(bf16=False)
     assert settle(Options(), CUDA)[0].precision == "no"
@@ -49,7 +49,7 @@ def test_what_is_asked_for_is_kept(gpu):
 
 def test_without_a_compiler_auto_says_so_and_on_is_an_error(gpu):
     gpu(problem="InductorError: no Triton")
-    options, said = settle(Options(), CUDA)
+    options, said = settle(Options(graph="off"), CUDA)
     assert options.compile == "off"
     assert "no Triton" in said[0]
     with pytest.raises(OptionError, match=r"--compile on.*no Triton.*--compile off"):

@@ -20,6 +20,7 @@ from invertible_rescaling.images import from_uint8
 from training.adversary import Adversary
 from training.building import told_weights
 from training.defaults import settle_steps
+from training.graph import DeviceStep
 from training.machine import compile_model
 from training.moments import moments_of, restore_moments
 from training.objectives import objective_for
@@ -79,6 +80,16 @@ class Trainer:
         images = [image.hr for image in sampler.images]
         far = device.type != "cpu" and images[0].device.type == "cpu"
         self._batches = Prefetched(sampler.batch_at, pin=on_gpu) if far else sampler
+        self._device_step: DeviceStep | None = None
+        if options.graph == "on":
+            self._device_step = DeviceStep(
+                lambda hr, lr: self.step_module(hr, lr)[0],
+                [parameter for parameter in model.parameters() if parameter.requires_grad],
+                getattr(self.optimizer, "optimizer", self.optimizer),
+                self.ema,
+                model,
+                options.clip,
+            )
         self._images = fingerprint(images)
         self._weights = told_weights(options)
         self._first = self.step = 0
@@ -127,6 +138,7 @@ class Trainer:
             terms, norm = self._train_one()
             bar.update()
             if self.step % options.log_every == 0 or self._is_done:
+                self._read_skipped(terms)
                 self._record(terms, norm, bar)
             self.pace.stepped(time.monotonic() - before)
             self._tell_pace(bar, started)
@@ -152,6 +164,10 @@ class Trainer:
         # Noise of a Gaussian latent, like the batch, depends on the step and not on how it was reached.
         torch.manual_seed(options.seed * 1_000_003 + self.step * 1009 + rank)
         hr, lr = self._batches.batch_at(self.step, rank)
+        if self._device_step is not None and self._step_on_device(self._device_step, hr, lr, rate):
+            self.step += 1
+            refresh_if_due(self.optimizer, self.step)
+            return self._device_step.terms, self._device_step.norm
         hr = hr.to(accelerator.device, non_blocking=True)
         lr = None if lr is None else lr.to(accelerator.device, non_blocking=True)
         self.optimizer.zero_grad()
@@ -173,6 +189,16 @@ class Trainer:
         refresh_if_due(self.optimizer, self.step)
         return terms, norm
 
+    def _step_on_device(self, step: DeviceStep, hr: Tensor, lr: Tensor | None, rate: float) -> bool:
+        """Make a step that the host does not wait for; return whether it was made."""
+        try:
+            step(hr, lr, rate)
+        except RuntimeError as error:
+            self.say(f"going on without a CUDA graph: {str(error).strip().splitlines()[0]}")
+            self._device_step = None
+            return False
+        return True
+
     @property
     def _is_done(self) -> bool:
         return self.options.steps is not None and self.step >= self.options.steps
@@ -191,7 +217,7 @@ class Trainer:
             left = self.options.fit - (time.monotonic() - started) - validation
             more = int(0.97 * self._least(left) / (step + after))
             self.options = settle_steps(self.options, self.step + max(1, more))
-            self.ema.decay = self.options.ema or 0.0
+            self.ema.set_decay(self.options.ema or 0.0)
             bar.total = self.options.steps
             self._saved_at = -1  # a state without the number of steps would come to another
         steps = self.options.steps or 0
@@ -219,6 +245,21 @@ class Trainer:
             return
         self.skipped_in_a_row += 1
         self.say(f"step {self.step}: loss {float(terms[0]):.4g} or its gradient is not finite; step skipped")
+        self._give_up_if_lost()
+
+    def _read_skipped(self, terms: Tensor) -> None:
+        """Ask the device what the host was not told step by step."""
+        if self._device_step is None:
+            return
+        self.skipped_in_a_row = int(self._device_step.skipped)
+        if self.skipped_in_a_row:
+            row = "1 step" if self.skipped_in_a_row == 1 else f"{self.skipped_in_a_row} steps in a row"
+            self.say(
+                f"step {self.step}: loss {float(terms[0]):.4g} or its gradient is not finite; {row} skipped"
+            )
+            self._give_up_if_lost()
+
+    def _give_up_if_lost(self) -> None:
         if self.skipped_in_a_row >= self.options.max_skipped_steps:
             raise TrainingError(
                 f"{self.skipped_in_a_row} steps in a row without a finite gradient, the last is {self.step}; "
@@ -370,6 +411,8 @@ class Trainer:
 
     def _save_state(self) -> None:
         self.accelerator.wait_for_everyone()
+        if self._device_step is not None:
+            self.skipped_in_a_row = int(self._device_step.skipped)
         if self.accelerator.is_main_process:
             tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
             tensors |= {f"ema.{name}": t for name, t in self.ema.state_dict().items()}
@@ -449,6 +492,8 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(facts["scaler"])
         self.step = self._saved_at = step
         self.skipped_in_a_row = facts["skipped_in_a_row"]
+        if self._device_step is not None:
+            self._device_step.skipped.fill_(self.skipped_in_a_row)
         self.metrics, self._weights = facts["metrics"], facts.get("weights")
         if facts["val_set"] == self._val_set:
             self.best, self.best_step = facts["best"] or (-math.inf, 0)

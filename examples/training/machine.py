@@ -1,5 +1,6 @@
 """What depends on the machine a run finds itself on: precision, compiler, and where its images are kept."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,12 @@ def settle(options: Options, device: torch.device) -> tuple[Options, list[str]]:
     precision, compiled = options.precision, options.compile
     if precision == "auto":
         precision = "bf16" if computes_bf16(device) else "no"
+    obstacle = graph_obstacle(options, precision)
+    if options.graph == "on" and obstacle:
+        raise OptionError(f"--graph on: {obstacle}; give --graph off")
+    graphed = options.graph == "on" or (options.graph == "auto" and device.type == "cuda" and not obstacle)
+    if graphed and compiled == "auto":
+        compiled = "off"
     problem = None
     if compiled == "on" or (compiled == "auto" and device.type == "cuda"):
         problem = compiler_problem(device)
@@ -36,7 +43,22 @@ def settle(options: Options, device: torch.device) -> tuple[Options, list[str]]:
         compiled = "on" if device.type == "cuda" and problem is None else "off"
         if problem:
             said.append(f"not compiled, which is slower: torch.compile does not work here ({problem})")
-    return replace(options, precision=precision, compile=compiled), said
+    return replace(options, precision=precision, compile=compiled, graph="on" if graphed else "off"), said
+
+
+def graph_obstacle(options: Options, precision: str) -> str | None:
+    """Why a step cannot be one CUDA graph, in a few words; ``None`` if it can."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "several processes wait for each other within a step"
+    if options.gan is not None:
+        return f"--gan {options.gan} trains two networks in turn"
+    if precision == "fp16":
+        return "the gradient scaler of --precision fp16 decides on the host"
+    if options.reversible:
+        return "--reversible decides on the host what to reconstruct"
+    if options.compile == "on":
+        return "--compile on already takes the step apart"
+    return None
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ def make_optimizer(model: nn.Module, options: Options, *, on_gpu: bool) -> torch
     rate: Any = options.lr
     if options.optimizer == "adam":
         betas = (0.9, options.beta2)
-        return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=on_gpu, foreach=not on_gpu)
+        return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True, capturable=on_gpu)
     kernels = [parameter for parameter in parameters if is_kernel(parameter)]
     others = [parameter for parameter in parameters if not is_kernel(parameter)]
     groups: list[dict[str, Any]] = [
@@ -35,7 +36,8 @@ def make_optimizer(model: nn.Module, options: Options, *, on_gpu: bool) -> torch
 def set_rate(optimizer: Any, rate: float) -> None:
     """Give every group its share of a learning rate."""
     for group in optimizer.param_groups:
-        wanted = rate * group.get("share", 1.0)
+        # In float32, as a tensor on a GPU holds it, so that both ways come to the same bits.
+        wanted = float(np.float32(rate * group.get("share", 1.0)))
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(wanted)
         else:

@@ -15,6 +15,7 @@ Schedule = Literal["cosine", "steps"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off"]
 ImagesOn = Literal["auto", "cpu", "device"]
+Graph = Literal["auto", "on", "off"]
 Gan = Literal["srgan", "esrgan"]
 Optimizer = Literal["auto", "soap", "adam", "adam-dct"]
 
@@ -22,7 +23,7 @@ Optimizer = Literal["auto", "soap", "adam", "adam-dct"]
 _FREE = frozenset(
     {"data", "val", "out", "download", "resume", "time_limit", "log_every", "validate_every"}
     | {"save_every", "quiet", "demo", "demo_minutes", "val_limit", "max_skipped_steps", "weights", "cpu"}
-    | {"images_on", "stop_after", "fit"}
+    | {"images_on", "stop_after", "fit", "graph"}
 )
 
 
@@ -68,6 +69,7 @@ class Options:
     gan: Gan | None = None
     precision: Precision = "auto"
     compile: Compile = "auto"
+    graph: Graph = "auto"
     seed: int = 0
     resume: str = "auto"
     time_limit: float | None = None
@@ -284,6 +286,12 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         help="of sub-networks; auto: bf16 on GPU",
     )
     add("--compile", choices=get_args(Compile), default=d.compile, help="couplings; auto: on GPU")
+    add(
+        "--graph",
+        choices=get_args(Graph),
+        default=d.graph,
+        help="the step as one CUDA graph, in place of --compile; auto: on one GPU",
+    )
     add("--seed", type=int, default=d.seed)
     add("--reversible", action="store_true", help="recompute activations: less memory, steps a third longer")
     add("--cpu", action="store_true", help="stay on the CPU even if there is a GPU")

@@ -47,8 +47,8 @@ def learning_rate(options: Options, step: int) -> float:
 class Average:
     """An exponential moving average of a model's weights, whose memory is short at first: early ones fade.
 
-    It is that of :class:`torch.optim.swa_utils.AveragedModel`, with the names of its state, but counts on the
-    CPU: that one copies its count to the GPU for every update, and waits for it.
+    It is that of :class:`torch.optim.swa_utils.AveragedModel`, with the names of its state, but counts and
+    decides on the model's device, so that nothing waits for it and a CUDA graph can hold it.
 
     Args:
         model: whose weights are averaged; ``module`` is a copy of it.
@@ -57,31 +57,35 @@ class Average:
 
     def __init__(self, model: Model, decay: float) -> None:
         self.module = copy.deepcopy(model)
-        self.decay = decay
-        self.count = 0
+        device = next(iter(self.module.parameters())).device
+        exact = torch.float32 if device.type == "mps" else torch.float64  # of what is computed once a step
+        self.count = torch.zeros((), dtype=exact, device=device)
+        self._decay = torch.full_like(self.count, decay)
+
+    def set_decay(self, decay: float) -> None:
+        """Let the average have another decay from now on."""
+        self._decay.fill_(decay)
 
     @torch.no_grad()
-    def update(self, model: Model) -> None:
-        """Take in the weights of a step."""
-        mine: list[Tensor] = list(self.module.parameters())
-        theirs: list[Tensor] = list(model.parameters())
-        if self.count == 0:
-            torch._foreach_copy_(mine, theirs)
-        else:
-            warm = min(self.decay, (1 + self.count) / (10 + self.count)) if self.decay else 0.0
-            torch._foreach_lerp_(mine, theirs, 1 - warm)
+    def update(self, model: Model, taken: Tensor | None = None) -> None:
+        """Take in the weights of a step, or, where ``taken`` is 0 in place of 1, leave all as it is."""
+        warm = torch.minimum(self._decay, (1 + self.count) / (10 + self.count))
+        share = torch.where(self.count == 0, 1.0, 1 - warm)
+        share = share if taken is None else share * taken
+        for mine, theirs in zip(self.module.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, share.to(mine.dtype))
         for buffer, newest in zip(self.module.buffers(), model.buffers(), strict=True):
             buffer.copy_(newest)
-        self.count += 1
+        self.count += 1 if taken is None else taken
 
     def state_dict(self) -> dict[str, Tensor]:
         """What :meth:`load_state_dict` takes."""
         weights = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
-        return {"n_averaged": torch.tensor(self.count), **weights}
+        return {"n_averaged": self.count.to(torch.int64), **weights}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state."""
         prefix = "module."
         weights = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
         self.module.load_state_dict(weights)
-        self.count = int(state["n_averaged"])
+        self.count.fill_(int(state["n_averaged"]))
