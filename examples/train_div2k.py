@@ -31,6 +31,7 @@ from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
 from invertible_rescaling import InvertibleRescaler, RescalingError
+from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import ImagePair, PatchSampler
 from training.building import begun, build_model
 from training.defaults import settle_recipe, start_options
@@ -43,18 +44,24 @@ from training.sources import demo_images, hold_out, training_images, validation_
 from training.start import linear_model, put_linear, read_linear
 from training.validation import ValidationImage, load_validation
 
+Prepare = Callable[[Options, Accelerator, Model, PatchSampler, Callable[[str], None]], Options]
 
-def main(argv: Sequence[str] | None = None, started: float | None = None) -> int:
+
+def main(
+    argv: Sequence[str] | None = None, started: float | None = None, prepare: Prepare | None = None
+) -> int:
     """Run the program; return its exit code: 0 for done or cleanly stopped, 2 for an error.
 
     Args:
         argv: the command line.
         started: ``time.monotonic()`` from which a time limit counts; that of the call by default.
+        prepare: called with all that is trained with before training begins; the options that it returns are
+            trained with.
     """
     started = time.monotonic() if started is None else started
     options = parse_options(argv)
     try:
-        run(options, started)
+        run(options, started, prepare)
     except KeyboardInterrupt:
         print("interrupted before training began", file=sys.stderr)
         return 130
@@ -65,7 +72,7 @@ def main(argv: Sequence[str] | None = None, started: float | None = None) -> int
     return 0
 
 
-def run(options: Options, started: float) -> None:
+def run(options: Options, started: float, prepare: Prepare | None = None) -> None:
     """Prepare and carry out one run, whose time limit counts from ``started``."""
     options = demo_options(options) if options.demo else options
     options.check()
@@ -77,7 +84,7 @@ def run(options: Options, started: float) -> None:
         accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
     except ValueError as error:  # how accelerate says that the device lacks a precision
         raise OptionError(f"--precision {options.precision}: {error}") from error
-    carry_out(options, accelerator, said, started)
+    carry_out(options, accelerator, said, started, prepare)
     # The model's wrapper holds on to the process group: it has to be gone before the group is taken down, or
     # the group's threads outlive the interpreter now and then, which aborts the process.
     accelerator.wait_for_everyone()
@@ -86,7 +93,13 @@ def run(options: Options, started: float) -> None:
     accelerator.end_training()
 
 
-def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str], started: float) -> None:
+def carry_out(
+    options: Options,
+    accelerator: Accelerator,
+    said: Sequence[str],
+    started: float,
+    prepare: Prepare | None,
+) -> None:
     """Load what is needed, train, and say how it ended."""
 
     def say(line: str) -> None:
@@ -118,6 +131,8 @@ def carry_out(options: Options, accelerator: Accelerator, said: Sequence[str], s
     ):
         return
     del train  # where the sampler has its own copy, memory is free again
+    if prepare is not None:
+        options = prepare(options, accelerator, model, sampler, say)
     trainer = Trainer(options, accelerator, model, sampler, val, say)
     if trainer.resume():
         say(f"going on after step {trainer.step} of {options.steps or 'as many as fit'}")

@@ -147,14 +147,14 @@ def clock(monkeypatch):
 
 def with_slow_steps(monkeypatch, seconds, clock):
     """Steps of a process take so long: the first of ``seconds`` for the first, ..., the last for the rest."""
-    plain = Trainer._train_one
+    plain = Trainer.train_one
     pauses = itertools.chain(seconds, itertools.repeat(seconds[-1]))
 
     def step(self):
         clock[0] += next(pauses)
         return plain(self)
 
-    monkeypatch.setattr(Trainer, "_train_one", step)
+    monkeypatch.setattr(Trainer, "train_one", step)
 
 
 def test_a_first_step_that_compiles_leaves_the_rest_of_the_limit_to_the_others(
@@ -207,8 +207,8 @@ def slow_averages(seconds):
 def test_how_long_a_validation_takes_is_known_before_the_first(train, val, monkeypatch):
     assert train("--val", val, "--stop-after", "1") == 0
     known = []
-    plain = Trainer._train_one
-    monkeypatch.setattr(Trainer, "_train_one", lambda self: known.append(self.pace.validation) or plain(self))
+    plain = Trainer.train_one
+    monkeypatch.setattr(Trainer, "train_one", lambda self: known.append(self.pace.validation) or plain(self))
     assert train("--val", val, "--stop-after", "1", "--time-limit", "1h") == 0
     assert 0 < known[0] < 10
 

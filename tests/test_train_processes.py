@@ -108,7 +108,7 @@ def kill_after_step(step, command, out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["accelerate", "torchrun"])
-def test_two_processes_train_one_model_and_resume(options, tmp_path, launcher):
+def test_two_processestrain_one_model_and_resume(options, tmp_path, launcher):
     launch = {
         "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", *ACCELERATE],
         "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node=2"],

@@ -135,7 +135,7 @@ class Trainer:
         )
         while not self._is_done and not self._must_stop(started):
             before = time.monotonic()
-            terms, norm = self._train_one()
+            terms, norm = self.train_one()
             bar.update()
             if self.step % options.log_every == 0 or self._is_done:
                 self._read_skipped(terms)
@@ -156,7 +156,8 @@ class Trainer:
             self.writer.close()
         return finished
 
-    def _train_one(self) -> tuple[Tensor, Tensor]:
+    def train_one(self) -> tuple[Tensor, Tensor]:
+        """Make one step; return the terms of its loss and the norm of its gradient, on the device."""
         options, accelerator = self.options, self.accelerator
         rank = accelerator.process_index
         rate = learning_rate(options, self.step)
