@@ -1,6 +1,7 @@
 """A training step that the host never waits for, so that a GPU can replay it as one CUDA graph."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -61,8 +62,7 @@ class DeviceStep:
         """Make one step on a batch, at a rate; return without waiting for it.
 
         Raises:
-            RuntimeError: the step cannot be captured; the batch was not trained on, and :meth:`stay_eager`
-                lets later calls go on without a graph.
+            RuntimeError: the step cannot be captured; the batch was not trained on.
         """
         self._take(hr, lr)
         set_rate(self._optimizer, rate)
@@ -72,21 +72,16 @@ class DeviceStep:
             self._body()
         elif self._made < EAGER_STEPS:
             self._side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._side):
+            with torch.cuda.stream(self._side), _fastest_convolutions():
                 self._body()
             torch.cuda.current_stream().wait_stream(self._side)
         else:
-            self._optimizer.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with _fastest_convolutions(), torch.cuda.graph(graph):
                 self._body()
             self._graph = graph
             graph.replay()
         self._made += 1
-
-    def stay_eager(self) -> None:
-        """Run every later step as it is."""
-        self._side = self._graph = None
 
     def _take(self, hr: Tensor, lr: Tensor | None) -> None:
         """Put a batch where the graph looks for it."""
@@ -111,3 +106,15 @@ class DeviceStep:
         self._average.update(self._model, taken=1 - lost)
         self.skipped.add_(1).mul_(lost)
         self.terms, self.norm = terms.detach(), norm
+
+
+def _fastest_convolutions() -> AbstractContextManager[None]:
+    """Let cuDNN try its algorithms and keep the fastest, unless it is to be deterministic."""
+    cudnn: Any = torch.backends.cudnn
+    flags: AbstractContextManager[None] = cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=not torch.are_deterministic_algorithms_enabled(),
+        deterministic=cudnn.deterministic,
+        allow_tf32=cudnn.allow_tf32,
+    )
+    return flags
