@@ -14,13 +14,13 @@ from invertible_rescaling.weights import weights_of
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 0.3  # dB: what two seeds, or two kinds of CPU, may come to
 
-# The model, how many steps in place of the recorded ones, and the PSNR (RGB, dB) on the first seven validation
-# photographs that these came to when the weights were trained. Bicubic has 31.12, 26.55 and 23.74 dB.
+# The model, how many steps in place of the recorded ones, and the PSNR (RGB, dB) on the first seven
+# validation photographs that these came to. Bicubic has 31.12, 26.55 and 23.74 dB.
 CASES = [
     ("linear_x2", 1000, 0.0),
     ("linear_x4", 800, 0.0),
     ("linear_x8", 300, 25.03),
-    ("small_x2", 200, 0.0),
+    ("small_x2", 200, 36.51),
     ("small_x4", 150, 0.0),
 ]
 
@@ -62,13 +62,15 @@ def test_shipped_weights_are_trained_again_by_their_recorded_command(
 
 
 @pytest.mark.slow
-def test_crdb_leaves_the_linear_code_behind_by_the_command_of_the_documentation(photographs, tmp_path) -> None:
-    """A hundred steps from the shipped code, which has 36.14 dB; the documented fifteen minutes make 1,100."""
+def test_crdb_leaves_the_linear_code_behind_by_the_command_of_the_documentation(
+    photographs, tmp_path
+) -> None:
+    """A hundred steps from the shipped code, which has 36.14 dB."""
     (command,) = re.findall(
         r"^(python examples/train_div2k\.py .*--model iirn_x2 --blocks 4 --fit 15m)$",
         (ROOT / "docs" / "training.md").read_text(),
         flags=re.MULTILINE,
     )
     found = train(f"{command} --start DEFAULT", 100, photographs, tmp_path / "run")
-    assert found["psnr_rgb"] >= 0.0 - TOLERANCE
+    assert found["psnr_rgb"] >= 36.37 - TOLERANCE / 2
     assert found["lr_psnr_rgb"] >= 37.0

@@ -211,6 +211,24 @@ def test_as_many_steps_as_fit_are_made_and_kept_to(train, tmp_path, monkeypatch)
     assert f"done: {steps} steps" in out
 
 
+def test_how_many_steps_fit_is_counted_again_once_the_first_ones_are_past(train, monkeypatch) -> None:
+    """The first steps seem to take half a second, which leaves time for a few; then they do not."""
+    seen, plain = [], Trainer._now
+
+    def now(self):
+        seen.append(plain(self) + (4.0 if seen else 0.0))
+        return seen[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_now", now)
+        patch.setattr("training.loop._AGAIN", 3)
+        _, out, _ = train("--model", "linear_x2", "--fit", "6s")
+    first, second = (int(steps) for steps in re.findall(r"steps to go of (\d+)", out))
+    assert first < 30
+    assert second > 2 * first
+    assert f"done: {second} steps" in out
+
+
 def test_a_run_stopped_before_it_knows_how_many_steps_fit_goes_on(train, monkeypatch) -> None:
     arguments = ("--model", "linear_x2", "--fit", "2s")
     with monkeypatch.context() as patch:

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import CEILING, METRICS, ValidationImage, measure, with_bicubic, with_model
 
 _TIMED = range(4, 12)  # steps of a call, by which it says how long it will take: the first ones warm up
+
+_AGAIN = 30  # steps, at least, until a run that is to fit into a time counts once more
 
 
 class TrainingError(RescalingError, RuntimeError):
@@ -101,7 +104,8 @@ class Trainer:
         self._bicubic: dict[str, float] | None = None
         self._saved_at = -1
         self.pace = Pace()
-        self._timed_from = 0.0
+        self._timed_from, self._count_again_at = (0.0, 0), -1
+        self._asked, self._fit = options, options.fit if options.steps is None else None
 
     # ---------------------------------------------------------------- running
 
@@ -205,27 +209,38 @@ class Trainer:
         return self.options.steps is not None and self.step >= self.options.steps
 
     def _tell_pace(self, bar: Any, started: float) -> None:
-        """Say after the first steps how long all will take, or how many fit; all processes agree."""
+        """Say after the first steps how long all will take, or how many fit; all processes agree.
+
+        The first steps of a run may be slower than the rest, so that a run that is to fit into a time counts
+        again after a tenth of its steps, when the rate is still near its peak.
+        """
         made = self.step - self._first
         if made == _TIMED.start:
-            self._timed_from = self._now()
-        if made != _TIMED.stop:
+            self._timed_from = self._now(), self.step
+        if made != _TIMED.stop and self.step != self._count_again_at:
             return
-        step = -self._least((self._timed_from - self._now()) / len(_TIMED))  # the slowest process's
+        seconds, steps = self._now() - self._timed_from[0], self.step - self._timed_from[1]
+        step = -self._least(-seconds / steps)  # the slowest process's
         validation = (self.pace.validation or 0.0) if self.val else 0.0
         after = (validation + self.pace.save) / self.options.validate_every
-        if self.options.steps is None and self.options.fit is not None:
-            left = self.options.fit - (time.monotonic() - started) - validation
-            more = int(0.97 * self._least(left) / (step + after))
-            self.options = settle_steps(self.options, self.step + max(1, more))
-            self.ema.set_decay(self.options.ema or 0.0)
+        if self._fit is not None:
+            left = self._fit - (time.monotonic() - started) - validation
+            more = max(1, int(0.97 * self._least(left) / (step + after)))
+            self._settle_steps(self.step + more)
             bar.total = self.options.steps
-            self._saved_at = -1  # a state without the number of steps would come to another
+            self._count_again_at = self.step + max(_AGAIN, more // 10) if made == _TIMED.stop else -1
+            self._timed_from = self._now(), self.step
         steps = self.options.steps or 0
         left = (steps - self.step) * (step + after) + validation
-        self.say(
-            f"{step:.3g} s a step: about {in_words(left)} for the {steps - self.step} steps to go of {steps}"
+        to_go = f"the {steps - self.step} steps to go of {steps}"
+        self.say(f"{step:.3g} s a step: about {in_words(left)} for {to_go}")
+
+    def _settle_steps(self, steps: int) -> None:
+        self.options = settle_steps(
+            replace(self.options, warmup=self._asked.warmup, ema=self._asked.ema), steps
         )
+        self.ema.set_decay(self.options.ema or 0.0)
+        self._saved_at = -1  # a state without the number of steps would come to another
 
     def _now(self) -> float:
         """The time at which all that was asked of the device is done."""
