@@ -60,7 +60,8 @@ class Weights:
         multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
         licence: of the weights.
         training_data: one dictionary each: ``name``, ``licence``, ``images``.
-        recipe: ``device``, ``hours``, ``steps`` and the options of the training program. Hours and steps are
+        recipe: ``device``, ``hours``, ``steps`` and the options of the training program; where there is a
+            ``command``, it trains them again. Hours and steps are
             those of all runs in a row, the other options those of the last; ``None`` stands for what was the
             program's default at that time.
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,

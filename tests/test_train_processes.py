@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from invertible_rescaling import load_checkpoint
 from tests.pictures import pictures
@@ -20,7 +21,7 @@ from training.state import load_newest_state
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "train_div2k.py"
 RECIPE = ["--model", "irn_x2", "--blocks", "1", "--patch", "16", "--batch-size", "2", "--lr", "1e-3"]
-RECIPE += ["--start", "none"]
+RECIPE += ["--begin", "none"]
 RHYTHM = [
     "--warmup",
     "2",
@@ -136,6 +137,20 @@ def test_two_processes_average_the_gradients_of_both_batches(options, tmp_path):
     assert alone.returncode == both.returncode == 0, alone.stderr + both.stderr
     assert losses(one)[1] == losses(two)[1]
     assert losses(one)[3] != losses(two)[3]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_linear_start(options, tmp_path):
+    out = tmp_path / "two"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    start = ["--begin", "linear", "--begin-steps", "30", "--steps", "2", "--lr", "1e-9", "--out", str(out)]
+    done = run([*torchrun, *options, *start])
+    assert done.returncode == 0, done.stderr
+    assert load_newest_state(out / "start" / "state", complain)[2]["fixed"]["processes"] == 2
+    code, model = (load_checkpoint(path / "last.safetensors") for path in (out / "start", out))
+    weight = code.flow[1].phi.last.weight
+    assert bool(weight.any())
+    assert torch.allclose(model.flow[1].phi.last.weight[:, : weight.shape[1]], weight, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -262,6 +262,16 @@ def test_the_model_has_the_recorded_parameters_and_multiply_adds(case: Case) -> 
     )
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(member, marks=pytest.mark.slow if member.multiply_adds["upscale"] > 10**8 else ())
+        for member in SHIPPED
+    ]
+    + [None],
+    indirect=True,
+    ids=case_name,
+)
 def test_the_recorded_figures_on_set5_come_out_again(case: Case) -> None:
     member, (scale, device) = case.member, (case.member.config["scale"], torch.device("cpu"))
     report = evaluate(Task((case.set5,), (member.locate(),), (), scale, None, device, None, None))

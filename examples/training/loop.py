@@ -230,10 +230,10 @@ class Trainer:
             bar.total = self.options.steps
             self._count_again_at = self.step + max(_AGAIN, more // 10) if made == _TIMED.stop else -1
             self._timed_from = self._now(), self.step
-        steps = self.options.steps or 0
-        left = (steps - self.step) * (step + after) + validation
-        to_go = f"the {steps - self.step} steps to go of {steps}"
-        self.say(f"{step:.3g} s a step: about {in_words(left)} for {to_go}")
+        to_go = (self.options.steps or 0) - self.step
+        time_left = in_words(to_go * (step + after) + validation)
+        some = "the step" if to_go == 1 else f"the {to_go} steps"
+        self.say(f"{step:.3g} s a step: about {time_left} for {some} to go of {self.options.steps}")
 
     def _settle_steps(self, steps: int) -> None:
         self.options = settle_steps(

@@ -240,12 +240,20 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     add = parser.add_argument_group("recipe").add_argument
     add(
         "--start",
+        "--begin",  # torchrun takes --start for an abbreviation of its own --start-method
         default=d.start,
         metavar="HOW",
         help="linear: train single convolutions first and put them in; none; or a linear model's path, "
         "address or DEFAULT; auto: linear for what can start so and has no --weights",
     )
-    add("--start-steps", type=int, default=d.start_steps, metavar="N", help="of a linear start")
+    add(
+        "--start-steps",
+        "--begin-steps",
+        type=int,
+        default=d.start_steps,
+        metavar="N",
+        help="of a linear start",
+    )
     add("--steps", type=int, help="by default 50,000 on a GPU, and what fits into an hour on a CPU")
     add("--fit", type=duration, metavar="TIME", help="as many steps as fit into this time: 20m, 1.5h")
     add("--batch-size", type=int, help="per process; by default 16 on a GPU, 4 on a CPU")
