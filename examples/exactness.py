@@ -27,7 +27,7 @@ def main() -> int:
     )
     print("| sub-network, couplings | " + " | ".join(f"gain {gain:g}" for gain in _GAINS) + " |")
     print("|---" * (len(_GAINS) + 1) + "|")
-    for subnet in ("crdb", "dense", "rrdb"):
+    for subnet in ("conv", "crdb", "dense", "rrdb"):
         for blocks in _BLOCKS:
             cells = [measure(subnet, blocks, gain, options.side, dtype) for gain in _GAINS]
             print(f"| {subnet}, {blocks}+{blocks} | " + " | ".join(cells) + " |", flush=True)

@@ -210,7 +210,8 @@ class Conv(nn.Module):
 
     A rescaler whose phi, rho and eta are single convolutions learns a *linear code*: phi adds the image's
     details to LR and eta filters them out again. It is what larger sub-networks learn first, and
-    ``examples/train_div2k.py`` starts them from it.
+    ``examples/train_div2k.py`` starts them from it. With no activation to halve its gain it is exact to fewer
+    couplings than the others: at a gain of 0.5 to eight a stage in float32.
 
     Shapes:
         ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.

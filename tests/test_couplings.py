@@ -36,8 +36,8 @@ def test_stacks_of_up_to_32_mixed_couplings_are_undone(
     depth, channels, split_of, subnets, seed, dtype
 ) -> None:
     split = 1 + round(split_of * (channels - 2))
-    if 2 * split == channels:
-        subnets = [name for name in subnets if name != "rrdb"] or ["own"]  # these have a test of their own
+    apart = {"conv", "rrdb"} if 2 * split == channels else {"conv"}  # these have tests of their own
+    subnets = [name for name in subnets if name not in apart] or ["own"]
     kinds = itertools.cycle(itertools.product(KINDS, subnets))
     layers = [kind(channels, split, SUBNETS[name]) for kind, name in itertools.islice(kinds, depth)]
     stack = randomize(InvertibleSequential(*layers).to(dtype), 0.5, seed)
@@ -52,6 +52,15 @@ def test_stacks_of_rrdb_between_equal_halves_are_undone(depth: int, channels: in
     layers = [AffineCoupling(channels, channels // 2, SUBNETS["rrdb"]) for _ in range(depth)]
     stack = randomize(InvertibleSequential(*layers).to(dtype), 0.5)
     check_invertible(stack, uniform(2, channels, 4, 5, dtype=dtype), tolerance=ROUND_TRIP[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("depth", "gain"), [(2, 1.0), (8, 0.5), (32, 0.2)])
+def test_stacks_of_single_convolutions_are_undone(depth, gain, dtype) -> None:
+    """Nothing between input and output halves their gain, so that they cannot be stacked as high as others."""
+    layers = [AffineCoupling(12, 3, SUBNETS["conv"]) for _ in range(depth)]
+    stack = randomize(InvertibleSequential(*layers).to(dtype), gain)
+    check_invertible(stack, uniform(2, 12, 8, 8, dtype=dtype), tolerance=ROUND_TRIP[dtype])
 
 
 @given(case=couplings(max_channels=4, max_side=3, max_batch=2, dtypes=(torch.float64,)))

@@ -71,9 +71,9 @@ class Average:
         """Take in the weights of a step, or, where ``taken`` is 0 in place of 1, leave all as it is."""
         warm = torch.minimum(self._decay, (1 + self.count) / (10 + self.count))
         share = torch.where(self.count == 0, 1.0, 1 - warm)
-        share = share if taken is None else share * taken
+        share = (share if taken is None else share * taken).to(next(iter(model.parameters())).dtype)
         for mine, theirs in zip(self.module.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, share.to(mine.dtype))
+            mine.lerp_(theirs, share)
         for buffer, newest in zip(self.module.buffers(), model.buffers(), strict=True):
             buffer.copy_(newest)
         self.count += 1 if taken is None else taken
