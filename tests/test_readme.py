@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from invertible_rescaling import iirn_x4, save_checkpoint
+from draw_front import points
+from invertible_rescaling import iirn_x4, list_models, save_checkpoint
 from invertible_rescaling.images import read_image
+from invertible_rescaling.weights import weights_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -54,6 +56,21 @@ def test_the_blocks_about_other_libraries_run_one_after_the_other(
     assert Path("upscale.onnx").is_file()
     assert names["sr"].shape == (1, 3, 30, 41)
     assert names["again"].config == names["model"].config
+
+
+def test_the_table_of_models_has_the_figures_of_their_records() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", README, flags=re.MULTILINE)
+    rescalers = [
+        name for name in list_models(pretrained=True) if "architecture" not in weights_of(name).DEFAULT.config
+    ]
+    assert sorted(name for name, _ in rows) == rescalers
+    costs = {point.model: point.multiply_adds for point in points("Set5")}
+    for name, cells in rows:
+        member = weights_of(name).DEFAULT
+        means = [member.metrics[benchmark] for benchmark in ("Set5", "Set14", "BSD100")]
+        rgb, luma = (" / ".join(f"{mean[key]:.2f}" for mean in means) for key in ("psnr_rgb", "psnr_y"))
+        expected = [f"{member.parameters:,}", f"{costs[name]:,.0f}", rgb, luma, f"{means[0]['psnr_lr']:.1f}"]
+        assert [cell.strip() for cell in cells.split("|")] == expected
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
