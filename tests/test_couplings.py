@@ -57,7 +57,7 @@ def test_stacks_of_rrdb_between_equal_halves_are_undone(depth: int, channels: in
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("depth", "gain"), [(2, 1.0), (8, 0.5), (32, 0.2)])
 def test_stacks_of_single_convolutions_are_undone(depth, gain, dtype) -> None:
-    """Nothing between input and output halves their gain, so that they cannot be stacked as high as others."""
+    """Nothing between input and output halves their gain, so that fewer can be stacked."""
     layers = [AffineCoupling(12, 3, SUBNETS["conv"]) for _ in range(depth)]
     stack = randomize(InvertibleSequential(*layers).to(dtype), gain)
     check_invertible(stack, uniform(2, 12, 8, 8, dtype=dtype), tolerance=ROUND_TRIP[dtype])
