@@ -146,11 +146,13 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     recipe = {"device": options.device_used, "hours": options.hours, "steps": steps}
     elsewhere = {"model", "blocks", "subnet", "latent", *recipe}
     recipe |= {key: value for key, value in trained.items() if key not in elsewhere}
+    begun = "weights" if recipe.get("start", "none") in ("none", "linear") else "start"
     if options.begun_with:
-        recipe["weights"] = options.begun_with
-    if recipe.get("weights") == "DEFAULT":
+        recipe[begun] = options.begun_with
+    elif recipe.get(begun) == "DEFAULT" or begun == "start":
         raise ShippingError(
-            f"{options.checkpoint} was begun with weights that were DEFAULT then; say which: --begun-with V2"
+            f"{options.checkpoint} was begun with {recipe[begun]!r}, which will be something else some day; "
+            "say in lasting words what that was: --begun-with V2"
         )
     recipe |= {key: given for key in ("command", "note") if (given := getattr(options, key))}
     data = [
@@ -269,7 +271,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device-used", required=True, metavar="TEXT", help="what it was trained on")
     add("--hours", type=float, required=True, help="how long it was trained")
     add("--steps", type=int, help="of training, where the checkpoint does not tell")
-    add("--begun-with", metavar="WEIGHTS", help="what the run's --weights were, in lasting words")
+    add("--begun-with", metavar="WEIGHTS", help="what the run's --weights or --start were, in lasting words")
     add("--command", metavar="TEXT", help="what trains them again, with DIR for folders")
     add("--note", metavar="TEXT", help="what else belongs to the recipe")
     add("--device", type=usable_device, default=torch.device("cpu"), help="to measure on (default: cpu)")

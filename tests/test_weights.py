@@ -949,6 +949,7 @@ def test_a_network_for_comparison_ships_as_a_rescaler_does(
         ("srresnet_x4", {"model": "srgan_x4", "gan": "srgan"}, "with --gan srgan: that is srgan_x4"),
         ("srresnet_x4", {"model": "edsr_x4"}, "was trained as edsr_x4, not as srresnet_x4"),
         ("srresnet_x4", {"weights": "DEFAULT"}, "--begun-with"),
+        ("srresnet_x4", {"start": "runs/code/last.safetensors"}, "--begun-with"),
     ],
 )
 def test_weights_ship_as_what_they_were_trained_as(
