@@ -173,11 +173,15 @@ def test_what_cannot_be_a_graph_is_named(options) -> None:
         settle(Options(graph="on", **options), CPU)
 
 
-def test_a_step_that_cannot_be_captured_is_made_without(train, monkeypatch) -> None:
+def test_a_step_that_cannot_be_captured_is_made_without(train, tmp_path, monkeypatch) -> None:
     def refuse(self, hr, lr, rate):
+        self.optimizer.found_inf = torch.ones(())
         raise RuntimeError("operation not permitted when stream is capturing\nand a trace")
 
+    assert train("--model", "iirn_x2", out="eager")[0] == 0
     monkeypatch.setattr(DeviceStep, "__call__", refuse)
     code, out, _ = train("--model", "iirn_x2", "--graph", "on", out="out")
     assert code == 0
+    made, eager = ((tmp_path / name / "last.safetensors").read_bytes() for name in ("out", "eager"))
+    assert made == eager
     assert "going on without a CUDA graph: operation not permitted when stream is capturing\n" in out

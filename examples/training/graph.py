@@ -43,7 +43,7 @@ class DeviceStep:
         model: Any,
         clip: float,
     ) -> None:
-        self._loss, self._optimizer, self._average, self._model = loss, optimizer, average, model
+        self._loss, self.optimizer, self._average, self._model = loss, optimizer, average, model
         self._parameters, self._clip = list(parameters), clip
         device = self._parameters[0].device
         self.skipped = torch.zeros((), device=device)
@@ -65,7 +65,7 @@ class DeviceStep:
             RuntimeError: the step cannot be captured; the batch was not trained on.
         """
         self._take(hr, lr)
-        set_rate(self._optimizer, rate)
+        set_rate(self.optimizer, rate)
         if self._graph is not None:
             self._graph.replay()
         elif self._side is None:
@@ -94,15 +94,15 @@ class DeviceStep:
     def _body(self) -> None:
         if self._hr is None:
             raise RuntimeError("there is no batch yet")
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         terms = self._loss(self._hr, self._lr)
         torch.autograd.backward(terms[0])
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
         lost = (~torch.isfinite(norm)).to(self.skipped.dtype)
-        self._optimizer.found_inf = lost  # type: ignore[attr-defined]  # torch's fused ones look for it
+        self.optimizer.found_inf = lost  # type: ignore[attr-defined]  # torch's fused ones look for it
         # What the optimiser begins with must be a gradient; later it is left to the device whether one is.
-        if self._optimizer.state or bool(torch.isfinite(norm)):
-            self._optimizer.step()
+        if self.optimizer.state or bool(torch.isfinite(norm)):
+            self.optimizer.step()
         self._average.update(self._model, taken=1 - lost)
         self.skipped.add_(1).mul_(lost)
         self.terms, self.norm = terms.detach(), norm

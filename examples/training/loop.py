@@ -34,7 +34,6 @@ from training.state import cut_log, fingerprint, load_newest_state, save_state
 from training.validation import CEILING, METRICS, ValidationImage, measure, with_bicubic, with_model
 
 _TIMED = range(4, 12)  # steps of a call, by which it says how long it will take: the first ones warm up
-
 _AGAIN = 30  # steps, at least, until a run that is to fit into a time counts once more
 
 
@@ -201,6 +200,7 @@ class Trainer:
         except RuntimeError as error:
             self.say(f"going on without a CUDA graph: {str(error).strip().splitlines()[0]}")
             self._device_step = None
+            step.optimizer.found_inf = None  # type: ignore[attr-defined]  # a tensor of the lost graph
             return False
         return True
 
