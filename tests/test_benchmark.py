@@ -33,6 +33,7 @@ def test_the_naive_network_computes_the_same(name: str) -> None:
     torch.testing.assert_close(naive.inverse(lr, z), hr, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_inference_training_and_import_are_measured(tmp_path, capsys) -> None:
     out = tmp_path / "figures.json"
     assert benchmark.main(["inference", "training", "import", *SMALL, "--json", str(out)]) == 0
@@ -44,6 +45,7 @@ def test_inference_training_and_import_are_measured(tmp_path, capsys) -> None:
     assert "| iirn_x4 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_and_tiles_are_measured(tmp_path) -> None:
     out = tmp_path / "figures.json"
@@ -60,6 +62,7 @@ def test_memory_and_tiles_are_measured(tmp_path) -> None:
     assert used.bytes >= 0.9 * held.nbytes
 
 
+@pytest.mark.slow
 def test_seams_are_measured(tmp_path) -> None:
     out = tmp_path / "figures.json"
     assert benchmark.main(["seams", "--size", "160", "140", "--threads", "1", "--json", str(out)]) == 0
@@ -73,6 +76,7 @@ def test_seams_are_measured(tmp_path) -> None:
     assert independent[0]["largest change of SR"] > independent[-1]["largest change of SR"]
 
 
+@pytest.mark.slow
 def test_half_precision_is_compared_with_float32(tmp_path) -> None:
     out = tmp_path / "figures.json"
     benchmark.main(["inference", *SMALL, "--precision", "bf16", "--models", "iirn_x4", "--json", str(out)])
