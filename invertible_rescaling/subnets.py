@@ -72,9 +72,7 @@ class _DenselyConnected(nn.Module):
         self.out_channels = in_channels + len(dilations) * growth
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32 and torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # else all features were kept in float32, too
-        features = x
+        features = _in_autocasts_dtype(x)
         for conv in self.convs:
             features = torch.cat((features, self.activation(conv(features))), dim=1)
         return features
@@ -293,6 +291,13 @@ def _run_fast(x: Tensor, features: nn.Module, attention: nn.Module | None, last:
     """What the kernels make of a sub-network; None where somebody's own modules are part of it."""
     own = type(features) is _DenselyConnected and (attention is None or type(attention) is ChannelAttention)
     return run_dense(x, features, attention, last) if own else None
+
+
+def _in_autocasts_dtype(x: Tensor) -> Tensor:
+    """What a convolution would make of its input, so that features joined to it are not promoted."""
+    kind = x.device.type
+    half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if half and x.dtype == torch.float32 else x
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:
