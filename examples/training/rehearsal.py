@@ -39,7 +39,7 @@ def check_gradients(model: Model, precision: str, device: torch.device, say: Say
     small.latent = copy.deepcopy(model.latent)
     small = randomize(small, 0.5)
     loss, side = RescalingLoss(1, 4, 0), 8 * model.scale
-    # A grid of 8-bit values and no rounding of LR: its straight-through gradient is not what is compared.
+    # LR is not rounded here: values on either side of a step would differ by precision alone.
     hr = torch.rand(2, model.channels, side, side, generator=torch.Generator().manual_seed(0))
 
     def gradient(network: InvertibleRescaler, patches: torch.Tensor) -> torch.Tensor:
