@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.measuring import Figures, measure, read_hr
-from evaluation.methods import make_bicubic
+from evaluation.measuring import Figures, figures_of, read_hr
 from invertible_rescaling import RescalingError, list_models
 from invertible_rescaling.errors import ImageError
+from invertible_rescaling.evaluation import bicubic_rescale
 from invertible_rescaling.images import find_images
 from invertible_rescaling.weights import weights_of
 
@@ -64,9 +64,9 @@ def bicubic(folder: Path, scale: int) -> float:
     Raises:
         ImageError: there are none.
     """
-    method = make_bicubic(scale, antialias=False)
+    rescale = bicubic_rescale(scale)
     images = find_images(folder)
-    return Figures.mean([measure(read_hr(path, scale), method, scale) for path in images]).psnr_rgb
+    return Figures.mean([figures_of(read_hr(path, scale), rescale, scale) for path in images]).psnr_rgb
 
 
 def draw(found: Sequence[Point], folder: Path, out: Path) -> None:

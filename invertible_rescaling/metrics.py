@@ -7,12 +7,14 @@ from torch import Tensor
 
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 
-__all__ = ["luma", "psnr", "ssim"]
+__all__ = ["SSIM_WINDOW", "luma", "psnr", "ssim"]
 
 Space = Literal["rgb", "y"]
 
+SSIM_WINDOW = 11  # pixels a side
+
 _LUMA = (65.481, 128.553, 24.966)
-_WINDOW, _SIGMA = 11, 1.5
+_SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 
 
@@ -88,7 +90,7 @@ def ssim(image: Tensor, reference: Tensor, *, space: Space = "rgb", border: int 
         >>> ssim(x, x)
         tensor([1.], dtype=torch.float64)
     """
-    x, y = _prepare(image, reference, space, border, least=_WINDOW)
+    x, y = _prepare(image, reference, space, border, least=SSIM_WINDOW)
     batch, _, height, width = x.shape
     x, y = x.reshape(-1, 1, height, width), y.reshape(-1, 1, height, width)
     mean_x, mean_y = _blur(x), _blur(y)
@@ -129,11 +131,11 @@ def _prepare(image: Tensor, reference: Tensor, space: str, border: int, least: i
 
 def _blur(x: Tensor) -> Tensor:
     """Filter with the window, one axis after the other; sums of slices, four times as fast as conv2d here."""
-    offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weights = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
     taps = (weights / weights.sum()).tolist()
     for axis in (2, 3):
-        length = x.shape[axis] - _WINDOW + 1
+        length = x.shape[axis] - SSIM_WINDOW + 1
         filtered = taps[0] * x.narrow(axis, 0, length)
         for start, tap in enumerate(taps[1:], 1):
             filtered.add_(x.narrow(axis, start, length), alpha=tap)

@@ -40,7 +40,7 @@ FLOORS = (
     ),
     ("layerwise", "tiling", "reversible", "comparison"),
     ("rescaler",),
-    ("checkpoint", "losses", "export"),
+    ("checkpoint", "losses", "export", "evaluation"),
     ("original_irn", "fetching"),
     ("weights",),
     ("models", "model_card"),

@@ -12,6 +12,7 @@ import train_div2k
 from invertible_rescaling import InvertibleRescaler, create_model, load_checkpoint, save_checkpoint
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import ImageError
+from invertible_rescaling.evaluation import model_rescale
 from invertible_rescaling.images import read_image
 from invertible_rescaling.testing import randomize
 from tests.pictures import pictures
@@ -20,7 +21,7 @@ from training.loop import Trainer
 from training.options import OptionError, Options
 from training.sources import hold_out
 from training.start import linear_model, put_linear
-from training.validation import ValidationImage, load_validation, measure, with_model
+from training.validation import ValidationImage, load_validation, measure_images
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -95,7 +96,7 @@ def test_the_first_validation_is_the_linear_models_to_the_digit(train, tmp_path)
     assert linear.blocks == (2,)
     assert any(bool(p.any()) for p in linear.parameters())
     images = load_validation(tmp_path / "val", 2, None, print)
-    sums, _ = measure(images, CPU, with_model(linear))
+    sums, _ = measure_images(images, CPU, model_rescale(linear), 2)
     first = validations(tmp_path / "out")[0]
     assert first["psnr_rgb"] == pytest.approx(sums["psnr_rgb"] / 2, abs=5e-5)
     assert first["lr_psnr_rgb"] == pytest.approx(sums["lr_psnr_rgb"] / 2, abs=5e-5)
@@ -134,7 +135,7 @@ def test_a_trained_code_is_put_in_by_path(train, tmp_path) -> None:
     images = [
         ValidationImage("a", read_image(path).unsqueeze(0)) for path in sorted((tmp_path / "val").iterdir())
     ]
-    sums, _ = measure(images, CPU, with_model(code.eval()))
+    sums, _ = measure_images(images, CPU, model_rescale(code.eval()), 2)
     assert validations(tmp_path / "out")[0]["psnr_rgb"] == pytest.approx(sums["psnr_rgb"] / 2, abs=5e-5)
 
 

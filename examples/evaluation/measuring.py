@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation.methods import Method, Row, bicubic_lr
+from evaluation.methods import Row
 from evaluation.task import Task
 from evaluation.words import one_line, tell_apart
-from invertible_rescaling import RescalingError, psnr, ssim
+from invertible_rescaling import RescalingError
 from invertible_rescaling.errors import ImageError
+from invertible_rescaling.evaluation import Rescale, crop_to_multiple, measure
 from invertible_rescaling.images import find_images, from_uint8, read_image
-
-SSIM_WINDOW = 11
+from invertible_rescaling.metrics import SSIM_WINDOW
 
 
 @dataclass(frozen=True)
@@ -75,28 +75,22 @@ def read_hr(path: Path, scale: int) -> Tensor:
         ImageError: it cannot be read, or is too small for the border and the window of SSIM.
     """
     image = read_image(path)
-    height, width = (side - side % scale for side in image.shape[1:])
-    if min(height, width) - 2 * scale < SSIM_WINDOW:
+    hr = crop_to_multiple(image, scale)
+    if min(hr.shape[1:]) - 2 * scale < SSIM_WINDOW:
         least = 2 * scale + SSIM_WINDOW
         least += -least % scale
         raise ImageError(
             f"{path} is too small, {image.shape[2]}x{image.shape[1]}: at scale {scale} the border and the "
             f"window of SSIM take at least {least}x{least}"
         )
-    return from_uint8(image[:, :height, :width]).unsqueeze(0)
+    return from_uint8(hr).unsqueeze(0)
 
 
-def measure(hr: Tensor, method: Method, scale: int) -> Figures:
+def figures_of(hr: Tensor, rescale: Rescale, scale: int) -> Figures:
     """All figures of one method on one image."""
-    lr, sr = method(hr)
-    sr = sr.clamp(0, 1)
-    return Figures(
-        psnr_rgb=psnr(sr, hr, space="rgb", border=scale).item(),
-        ssim_rgb=ssim(sr, hr, space="rgb", border=scale).item(),
-        psnr_y=psnr(sr, hr, space="y", border=scale).item(),
-        ssim_y=ssim(sr, hr, space="y", border=scale).item(),
-        psnr_lr=psnr(lr, bicubic_lr(hr, scale), space="rgb").item(),
-    )
+    found = measure(rescale, hr, scale).figures
+    names = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "lr_psnr_rgb")
+    return Figures(*(found[name] for name in names))
 
 
 def measure_benchmark(
@@ -117,7 +111,7 @@ def measure_benchmark(
             if row.name not in figures:
                 continue
             try:
-                figures[row.name].append(measure(hr, row.method, task.scale))
+                figures[row.name].append(figures_of(hr, row.rescale, task.scale))
             except (RescalingError, OSError, torch.OutOfMemoryError) as error:
                 problems.append(f"{row.name} failed on {path}: {one_line(error)}")
                 del figures[row.name]

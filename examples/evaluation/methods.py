@@ -1,12 +1,11 @@
 """What is measured: bicubic, and models trained and untrained, each as a row of the table."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evaluation.origin import UNKNOWN, Origin, of_file, of_recipe
 from evaluation.task import Task
@@ -15,16 +14,10 @@ from invertible_rescaling import InvertibleRescaler, RescalingError, create_mode
 from invertible_rescaling.checkpoint import Storable as Rescaler
 from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.weights import weights_of
 
 SEED = 0
-
-
-class Method(Protocol):
-    """Shrinks HR ``(1, 3, H, W)`` to an 8-bit LR and restores it: ``method(hr) -> (lr, sr)``."""
-
-    def __call__(self, hr: Tensor, /) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -34,51 +27,23 @@ class Row:
     Attributes:
         name: what the line is called.
         kind: ``bicubic``, ``model`` or ``checkpoint``.
-        method: what is measured.
+        rescale: what is measured.
         facts: what else the JSON says of it.
         origin: where its weights come from.
     """
 
     name: str
     kind: str
-    method: Method
+    rescale: Rescale
     facts: dict[str, Any] = field(default_factory=dict)
     origin: Origin = UNKNOWN
-
-
-def make_bicubic(scale: int, *, antialias: bool) -> Method:
-    """Bicubic down, stored at 8 bits, and up; ``antialias`` chooses the kernel of the way up."""
-
-    def method(hr: Tensor) -> tuple[Tensor, Tensor]:
-        lr = bicubic_lr(hr, scale)
-        height, width = hr.shape[-2:]
-        return lr, bicubic_resize(lr, (height, width), antialias=antialias)
-
-    return method
-
-
-def bicubic_lr(hr: Tensor, scale: int) -> Tensor:
-    """The 8-bit bicubic LR that every row's LR is compared with."""
-    return quantize(bicubic_resize(hr, (hr.shape[-2] // scale, hr.shape[-1] // scale), antialias=True))
-
-
-def with_model(model: Rescaler, tile: int | None, overlap: int | None, hr: Tensor) -> tuple[Tensor, Tensor]:
-    """Shrink and restore with a rescaler; a random latent is drawn from the same seed for every image."""
-    torch.manual_seed(SEED)
-    hr = hr.contiguous(memory_format=torch.channels_last)
-    height, width = hr.shape[-2:]
-    if isinstance(model, SuperResolver):
-        lr = model.downscale(hr)
-        return lr, model.upscale(lr, size=(height, width))
-    lr = model.downscale(hr, tile=tile, overlap=overlap)
-    return lr, model.upscale(lr, size=(height, width), tile=tile, overlap=overlap)
 
 
 def bicubic_rows(scale: int) -> list[Row]:
     """Bicubic by its two usual kernels."""
     return [
-        Row("bicubic (MATLAB's kernel, a = -0.5)", "bicubic", make_bicubic(scale, antialias=True)),
-        Row("bicubic (enlarged with a = -0.75)", "bicubic", make_bicubic(scale, antialias=False)),
+        Row("bicubic (MATLAB's kernel, a = -0.5)", "bicubic", bicubic_rescale(scale, antialias=True)),
+        Row("bicubic (enlarged with a = -0.75)", "bicubic", bicubic_rescale(scale, antialias=False)),
     ]
 
 
@@ -144,8 +109,8 @@ def model_row(
         label = f"{name} ({structure}, {describe(config['latent'])} latent)"
     else:
         label = f"{name} (x{model.scale} {model.architecture}, on bicubic LR)"
-    method = partial(with_model, model, task.tile, task.overlap)
-    return Row(label, kind, method, facts | {"config": config}, origin)
+    tiles = {} if isinstance(model, SuperResolver) else {"tile": task.tile, "overlap": task.overlap}
+    return Row(label, kind, model_rescale(model, seed=SEED, **tiles), facts | {"config": config}, origin)
 
 
 def check_model(model: Any, task: Task, what: str) -> Rescaler:

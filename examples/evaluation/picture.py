@@ -10,8 +10,9 @@ from evaluation.measuring import read_hr
 from evaluation.methods import Row
 from evaluation.report import Report
 from evaluation.words import one_line
-from invertible_rescaling import RescalingError, psnr
+from invertible_rescaling import RescalingError
 from invertible_rescaling.errors import ImageError
+from invertible_rescaling.evaluation import measure
 from invertible_rescaling.images.sheet import SIDE, Panel, compose
 
 COLUMNS = 4
@@ -59,11 +60,9 @@ def chosen_image(report: Report) -> tuple[Path, Tensor]:
 
 def panel(row: Row, hr: Tensor, spot: tuple[int, int, int], scale: int) -> Panel:
     """One method's crop; PSNR is that of the whole image."""
-    _, sr = row.method(hr)
-    sr = sr.clamp(0, 1)
-    quality = float(psnr(sr, hr, border=scale))
+    figures, _, sr = measure(row.rescale, hr, scale)
     name = "bicubic" if row.kind == "bicubic" else row.name.split(" (")[0]
-    return Panel(cut(sr, spot), f"{name[:24]}\n{quality:.2f} dB")
+    return Panel(cut(sr, spot), f"{name[:24]}\n{figures['psnr_rgb']:.2f} dB")
 
 
 def find_spot(hr: Tensor, crop: tuple[int, int, int] | None) -> tuple[int, int, int]:

@@ -5,9 +5,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from evaluation.measuring import SSIM_WINDOW, Benchmark, Figures
+from evaluation.measuring import Benchmark, Figures
 from evaluation.methods import SEED, Row
 from evaluation.task import Task
+from invertible_rescaling.metrics import SSIM_WINDOW
 
 
 @dataclass

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from invertible_rescaling import InvertibleRescaler, psnr
-from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling import InvertibleRescaler
+from invertible_rescaling.evaluation import bicubic_rescale, crop_to_multiple, measure, model_rescale
 from invertible_rescaling.images import from_uint8, to_uint8
 from training.options import OptionError, Options
 from training.validation import ValidationImage
@@ -88,16 +88,14 @@ def draw_comparison(
         corner: row and column of the crop that is shown enlarged.
     """
     scale = model.scale
-    image = from_uint8(hr)
+    image = crop_to_multiple(from_uint8(hr), scale)
     height, width = image.shape[2], image.shape[3]
-    lr = model.downscale(image)
-    ours = model.upscale(lr, size=(height, width))
-    small = quantize(bicubic_resize(image, (lr.shape[2], lr.shape[3])))
-    bicubic = bicubic_resize(small, (height, width), antialias=False).clamp(0, 1)
+    by_bicubic, small, bicubic = measure(bicubic_rescale(scale), image, scale)
+    by_model, lr, ours = measure(model_rescale(model), image, scale)
     figures = {
-        "bicubic": float(psnr(bicubic, image, border=scale)),
-        "ours": float(psnr(ours, image, border=scale)),
-        "lr": float(psnr(lr, small)),
+        "bicubic": by_bicubic["psnr_rgb"],
+        "ours": by_model["psnr_rgb"],
+        "lr": by_model["lr_psnr_rgb"],
     }
     top, left = corner
     spot = (slice(None), slice(None), slice(top, top + _CROP), slice(left, left + _CROP))

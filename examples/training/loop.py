@@ -17,6 +17,7 @@ from invertible_rescaling import save_checkpoint
 from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
+from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.images import from_uint8
 from training.adversary import Adversary
 from training.building import told_weights
@@ -31,7 +32,7 @@ from training.pace import Pace, in_words
 from training.prefetch import Prefetched
 from training.recipe import Average, TrainStep, learning_rate
 from training.state import cut_log, fingerprint, load_newest_state, save_state
-from training.validation import CEILING, METRICS, ValidationImage, measure, with_bicubic, with_model
+from training.validation import CEILING, ValidationImage, measure_images
 
 _TIMED = range(4, 12)  # steps of a call, by which it says how long it will take: the first ones warm up
 _AGAIN = 30  # steps, at least, until a run that is to fit into a time counts once more
@@ -332,7 +333,8 @@ class Trainer:
         if self.val:
             if self._bicubic is None:
                 self._measure_bicubic()
-            self.metrics = self._averages(with_model(self.averaged_model.eval()), "val") | {"step": self.step}
+            rescale = model_rescale(self.averaged_model.eval())
+            self.metrics = self._averages(rescale, "val") | {"step": self.step}
             bicubic = math.nan if self._bicubic is None else self._bicubic["psnr_rgb"]
             lr = self.metrics["lr_psnr_rgb"]
             self.say(
@@ -353,7 +355,7 @@ class Trainer:
             self._write_weights("last")
 
     def _measure_bicubic(self) -> None:
-        self._bicubic = self._averages(with_bicubic(self.model.scale), "bicubic")
+        self._bicubic = self._averages(bicubic_rescale(self.model.scale), "bicubic")
         self._append({"step": self.step, "bicubic": self._bicubic})
 
     def _try_validation(self) -> None:
@@ -363,23 +365,23 @@ class Trainer:
         for _ in range(2):
             started = time.monotonic()
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                measure(mine[:1], self.accelerator.device, with_model(self.averaged_model.eval()))
+                rescale = model_rescale(self.averaged_model.eval())
+                measure_images(mine[:1], self.accelerator.device, rescale, self.model.scale)
             seconds = time.monotonic() - started
         pixels = [image.hr.shape[2] * image.hr.shape[3] for image in mine]
         self.pace.validated(seconds * sum(pixels) / pixels[0] if pixels else 0.0)
 
-    def _averages(self, rescale: Callable[[Tensor], tuple[Tensor, Tensor]], tag: str) -> dict[str, float]:
+    def _averages(self, rescale: Rescale, tag: str) -> dict[str, float]:
         """Share the images among the processes and average their metrics over all."""
         acc = self.accelerator
         mine = self.val[acc.process_index :: acc.num_processes]
         # With TensorFloat32, a GPU's figures would not be those that a CPU gives.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            sums, pictures = measure(mine, acc.device, rescale)
-        names = [prefix + name for prefix in ("", "lr_") for name in METRICS]
-        totals = torch.tensor([sums.get(name, 0.0) for name in names], dtype=torch.float64)
+            sums, pictures = measure_images(mine, acc.device, rescale, self.model.scale)
+        totals = torch.tensor(list(sums.values()), dtype=torch.float64)
         if acc.num_processes > 1:
             totals = acc.reduce(totals.to(acc.device), "sum").cpu()
-        averages = {name: float(total) / len(self.val) for name, total in zip(names, totals, strict=True)}
+        averages = {name: float(total) / len(self.val) for name, total in zip(sums, totals, strict=True)}
         if self.writer is not None:
             for name, value in averages.items():
                 self.writer.add_scalar(f"{tag}/{name}", value, self.step)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from invertible_rescaling.cli.jobs import INTERRUPTED, Teller
 from invertible_rescaling.cli.networks import Network
-from invertible_rescaling.cli.report import Comparison, compare, draw
+from invertible_rescaling.cli.report import Comparison, draw, there_and_back
 from invertible_rescaling.cli.walking import pictures
 from invertible_rescaling.errors import ConfigError, RescalingError
 from invertible_rescaling.files import write_atomically
@@ -44,7 +44,7 @@ def roundtrip(
     try:
         for source in sources:
             try:
-                found = compare(network, source, max_pixels, tile)
+                found = there_and_back(network, source, max_pixels, tile)
             except (RescalingError, OSError, RuntimeError, MemoryError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 teller.complain(f"{source}: {reason}")

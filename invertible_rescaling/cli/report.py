@@ -7,15 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from invertible_rescaling.cli.networks import Network
-from invertible_rescaling.cli.rescaling import enlarge, shrink, stored, unit
-from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.cli.rescaling import finish, restore, shrink, stored, unit
+from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_multiple
 from invertible_rescaling.images import Picture, decode_picture, encode_picture
 from invertible_rescaling.images.sheet import SIDE, Panel, compose
-from invertible_rescaling.metrics import psnr, ssim
 
 __all__: list[str] = []  # for the command line alone
-
-_WINDOW = 11  # of SSIM
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,8 @@ class Comparison:
 
     Attributes:
         source: its file.
-        original: the picture.
+        size: of the picture in the file, (H, W).
+        original: the picture, its sides cropped to multiples of the scale, as for the library's tables.
         lr: as ``downscale`` stores it.
         restored: as ``upscale`` does.
         bicubic: down, to the same depth, and up.
@@ -34,6 +32,7 @@ class Comparison:
     """
 
     source: Path
+    size: tuple[int, int]
     original: Picture
     lr: Picture
     restored: Picture
@@ -44,16 +43,18 @@ class Comparison:
 
     def row(self) -> str:
         """In one line."""
-        height, width = self.original.size
+        size = "{1}x{0}".format(*self.size)
+        if self.original.size != self.size:
+            size += ", cropped to {1}x{0},".format(*self.original.size)
         figures = [f"{who} {self.psnr[who]:.2f} dB" for who in ("ours", "bicubic")]
         if self.ssim:
             figures = [f"{text} / {self.ssim[who]:.4f}" for text, who in zip(figures, self.ssim, strict=True)]
         sizes = ", ".join(f"{name} {count:,} bytes" for name, count in self.bytes.items())
         small = "{1}x{0}".format(*self.lr.size)
-        return f"{self.source}: {width}x{height} through {small}: {'; '.join(figures)}; {sizes}"
+        return f"{self.source}: {size} through {small}: {'; '.join(figures)}; {sizes}"
 
 
-def compare(network: Network, source: Path, max_pixels: int, tile: int | None = None) -> Comparison:
+def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | None = None) -> Comparison:
     """Take a picture down and up.
 
     Raises:
@@ -61,26 +62,23 @@ def compare(network: Network, source: Path, max_pixels: int, tile: int | None = 
         OSError: likewise.
     """
     content = source.read_bytes()
-    original = decode_picture(content, max_pixels=max_pixels)
+    whole, scale = decode_picture(content, max_pixels=max_pixels), network.model.scale
+    original = _crop(whole, scale)
     lr = shrink(network, original, tile)
-    restored = enlarge(network, lr, original.size, tile)
-    bicubic = _bicubic(original, lr.size)
-    border = network.model.scale
-    border = border if min(original.size) >= 2 * border + _WINDOW else 0
-    pairs = {"ours": restored, "bicubic": bicubic}
-    target = unit(original.colour)
+    hr = unit(original.colour)
+    ours = restore(network, lr, original.size, tile).cpu()
+    _, bicubic = bicubic_rescale(scale, bits=original.bits)(hr)
+    figures = {who: compare(sr, hr, border=scale) for who, sr in (("ours", ours), ("bicubic", bicubic))}
+    restored = finish(network, lr, ours)
     return Comparison(
         source,
+        whole.size,
         original,
         lr,
         restored,
-        bicubic,
-        {who: float(psnr(unit(made.colour), target, border=border)) for who, made in pairs.items()},
-        {
-            who: float(ssim(unit(made.colour), target, border=border))
-            for who, made in pairs.items()
-            if min(original.size) >= _WINDOW
-        },
+        replace(original, colour=stored(bicubic[0], original.bits), alpha=None),
+        {who: found["psnr_rgb"] for who, found in figures.items()},
+        {who: found["ssim_rgb"] for who, found in figures.items() if "ssim_rgb" in found},
         {
             "original": len(content),
             "lr": len(encode_picture(lr, "png")),
@@ -115,10 +113,9 @@ def _panels(found: Comparison) -> list[Panel]:
     ]
 
 
-def _bicubic(original: Picture, small: tuple[int, int]) -> Picture:
-    lr = quantize(bicubic_resize(unit(original.colour), small), original.bits)
-    hr = quantize(bicubic_resize(lr, original.size, antialias=False), original.bits)
-    return replace(original, colour=stored(hr[0], original.bits), alpha=None)
+def _crop(picture: Picture, scale: int) -> Picture:
+    alpha = None if picture.alpha is None else crop_to_multiple(picture.alpha, scale)
+    return replace(picture, colour=crop_to_multiple(picture.colour, scale), alpha=alpha)
 
 
 def _rgb(picture: Picture) -> Tensor:

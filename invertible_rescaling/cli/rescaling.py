@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from invertible_rescaling.cli.networks import Network
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.functional import bicubic_resize, quantize
+from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import Picture
 
 __all__: list[str] = []  # for the command line alone
@@ -35,7 +35,7 @@ def shrink(network: Network, picture: Picture, tile: int | None = None) -> Pictu
     hr = _three(unit(picture.colour)).to(network.device)
     lr = network.model.downscale(hr, bits=picture.bits, **_tiles(network, picture.size, tile))
     if picture.colour.shape[0] == 1:
-        lr = _one(lr, picture.bits)
+        lr = _one(lr)
     alpha = None if picture.alpha is None else _shrink_alpha(picture.alpha, network.model.scale)
     return replace(picture, colour=stored(lr[0], picture.bits), alpha=alpha, notes=())
 
@@ -47,19 +47,27 @@ def enlarge(network: Network, picture: Picture, size: tuple[int, int], tile: int
         ShapeError: LR of that size does not come from ``size``.
         ConfigError: as for :func:`shrink`.
     """
+    return finish(network, picture, restore(network, picture, size, tile))
+
+
+def restore(network: Network, picture: Picture, size: tuple[int, int], tile: int | None = None) -> Tensor:
+    """A picture's colours brought back to ``size``, ``(1, C, H, W)`` in [0, 1], before rounding."""
     lr = _three(unit(picture.colour)).to(network.device)
     torch.manual_seed(0)  # for latents that draw: the same LR is to give the same picture
     hr = network.model.upscale(lr, size=size, **_tiles(network, size, tile))
-    if picture.colour.shape[0] == 1:
-        hr = _one(hr, picture.bits)
-    alpha = None
+    return _one(hr) if picture.colour.shape[0] == 1 else hr
+
+
+def finish(network: Network, picture: Picture, colour: Tensor) -> Picture:
+    """The restored picture of an LR picture: its restored colours stored, its alpha enlarged."""
+    alpha, size = None, (colour.shape[2], colour.shape[3])
     if picture.alpha is not None:
         scale = network.model.scale
         full = (picture.size[0] * scale, picture.size[1] * scale)
         # The sharper of the two bicubic kernels, as for the figures of bicubic in this library's tables.
         enlarged = bicubic_resize(unit(picture.alpha), full, antialias=False)
         alpha = stored(enlarged[0, :, : size[0], : size[1]], picture.bits)
-    return replace(picture, colour=stored(hr[0], picture.bits), alpha=alpha, notes=())
+    return replace(picture, colour=stored(colour[0], picture.bits), alpha=alpha, notes=())
 
 
 def _tiles(network: Network, size: tuple[int, int], tile: int | None) -> dict[str, Any]:
@@ -93,9 +101,9 @@ def _three(image: Tensor) -> Tensor:
     return image.expand(-1, 3, -1, -1).contiguous() if image.shape[1] == 1 else image
 
 
-def _one(image: Tensor, bits: int) -> Tensor:
+def _one(image: Tensor) -> Tensor:
     # In float64, so that three equal values have just that mean.
-    return quantize(image.double().mean(dim=1, keepdim=True), bits)
+    return image.double().mean(dim=1, keepdim=True)
 
 
 # Alpha goes by bicubic. Masks are smooth or flat nearly everywhere, where the model, which was trained on

@@ -6,14 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.images import SUFFIXES
+from invertible_rescaling.images import PICTURE_SUFFIXES, SUFFIXES
 
 __all__: list[str] = []  # for the command line alone
 
-_SUFFIXES = frozenset(
-    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"}
-    | {".tiff", ".webp"}
-)
 _OF_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
 
 
@@ -113,7 +109,7 @@ def _files_in(folder: Path, output: Path | None, found: Plan) -> list[Path]:
             for name in folders
             if not name.startswith(".") and os.path.realpath(os.path.join(root, name)) != inside
         )
-        pictures = [n for n in names if os.path.splitext(n)[1].lower() in _SUFFIXES and n[0] != "."]
+        pictures = [n for n in names if os.path.splitext(n)[1].lower() in PICTURE_SUFFIXES and n[0] != "."]
         files.extend(Path(root, name) for name in pictures)
         found.others += sum(not name.startswith(".") for name in names) - len(pictures)
     return sorted(files)

@@ -1,8 +1,8 @@
 """Image files in and out: plain 8-bit RGB tensors, and whole pictures with all that a file holds.
 
 :func:`read_image` and :func:`write_image` are enough to train and to measure; :func:`read_picture` and
-:func:`write_picture` keep greyscale, alpha, 16 bits, the ICC profile and EXIF. The former need Pillow, the
-latter imagecodecs and tifffile too where a file has 16 bits: ``pip install invertible_rescaling[cli]``.
+:func:`write_picture` keep greyscale, alpha, 16 bits, the ICC profile and EXIF. All need Pillow, imagecodecs
+or tifffile: ``pip install invertible_rescaling[images]``.
 """
 
 from invertible_rescaling.images.encoding import LOSSLESS, SUFFIXES, encode_picture
@@ -13,11 +13,19 @@ from invertible_rescaling.images.pictures import (
     read_picture,
     write_picture,
 )
-from invertible_rescaling.images.rgb import find_images, from_uint8, read_image, to_uint8, write_image
+from invertible_rescaling.images.rgb import (
+    PICTURE_SUFFIXES,
+    find_images,
+    from_uint8,
+    read_image,
+    to_uint8,
+    write_image,
+)
 
 __all__ = [
     "LOSSLESS",
     "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
     "SUFFIXES",
     "Picture",
     "decode_picture",

@@ -25,7 +25,7 @@ def pillow(module: str) -> Any:
         found = importlib.import_module(f"PIL.{module}")
     except ImportError as error:
         raise MissingDependencyError(
-            "reading and writing image files needs Pillow: pip install 'invertible_rescaling[train]'"
+            "reading and writing image files needs Pillow: pip install 'invertible_rescaling[images]'"
         ) from error
     _keep_quiet("PIL")
     return found
@@ -41,7 +41,7 @@ def deep(package: str) -> Any:
         found = importlib.import_module(package)
     except ImportError as error:
         raise MissingDependencyError(
-            f"16-bit pictures of several channels need {package}: pip install 'invertible_rescaling[cli]'"
+            f"16-bit pictures of several channels need {package}: pip install 'invertible_rescaling[images]'"
         ) from error
     _keep_quiet(package)
     return found

@@ -1,4 +1,4 @@
-"""Image files in and out, as 8-bit RGB tensors. Needs Pillow: ``pip install invertible_rescaling[train]``."""
+"""Image files in and out, as 8-bit RGB tensors; needs the extra ``[images]``."""
 
 import io
 import os
@@ -13,9 +13,13 @@ from invertible_rescaling.errors import DtypeError, ImageError, ShapeError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images.packages import first_line, pillow
 
-__all__ = ["find_images", "from_uint8", "read_image", "to_uint8", "write_image"]
+__all__ = ["PICTURE_SUFFIXES", "find_images", "from_uint8", "read_image", "to_uint8", "write_image"]
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset(
+    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"}
+    | {".tiff", ".webp"}
+)
+"""In folders, the files that are taken for pictures: by every program and command."""
 _LOSSLESS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
     ".webp": {"format": "WEBP", "lossless": True},
@@ -42,12 +46,13 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     found = sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in _SUFFIXES
+        if path.suffix.lower() in PICTURE_SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     )
     if not found:
-        raise ImageError(f"no image in {os.fspath(folder)!r}; known suffixes: {', '.join(sorted(_SUFFIXES))}")
+        known = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise ImageError(f"no image in {os.fspath(folder)!r}; known suffixes: {known}")
     return found
 
 
