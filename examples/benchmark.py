@@ -1,6 +1,7 @@
 """Speed and memory of the library on this machine, every comparison within one run.
 
     python examples/benchmark.py inference training import --threads 2
+    python examples/benchmark.py optimizers --models iirn_x2 --batch 4 --patch 32
     python examples/benchmark.py memory --depths 2 8 32
     python examples/benchmark.py tiles --side 8192 --tile 1024
     python examples/benchmark.py seams
@@ -24,12 +25,13 @@ import torch
 from benchmarking.inference import inference
 from benchmarking.options import Options
 from benchmarking.seams import seams
-from benchmarking.training import MODES, memory, peak, training
+from benchmarking.training import MODES, memory, optimizers, peak, training
 from benchmarking.whole import TILED, import_time, tiled, tiles
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
     "training": training,
+    "optimizers": optimizers,
     "memory": memory,
     "tiles": tiles,
     "seams": seams,

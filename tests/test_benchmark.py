@@ -45,6 +45,15 @@ def test_inference_training_and_import_are_measured(tmp_path, capsys) -> None:
     assert "| iirn_x4 |" in capsys.readouterr().out
 
 
+def test_optimizers_are_measured_in_turns(tmp_path) -> None:
+    out = tmp_path / "figures.json"
+    assert benchmark.main(["optimizers", *SMALL, "--threads", "1", "--json", str(out)]) == 0
+    rows = json.loads(out.read_text())["optimizers"]
+    assert [row["optimizer"] for row in rows] == ["adam", "adam-dct", "soap"]
+    assert all(row["s"] > 0 for row in rows)
+    assert rows[0]["over adam"] == 1
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_and_tiles_are_measured(tmp_path) -> None:

@@ -13,6 +13,9 @@ from benchmarking.options import Options
 from benchmarking.timing import PeakMemory, limit_memory, medians
 from invertible_rescaling import RescalingLoss, create_model
 from invertible_rescaling.testing import randomize
+from training.optimizers import REFRESH_EVERY, make_optimizer, refresh_if_due
+from training.options import Optimizer
+from training.options import Options as TrainingOptions
 
 MODES = ("naive", "plain", "checkpoint", "reversible")
 
@@ -31,6 +34,39 @@ def training(options: Options) -> list[dict[str, Any]]:
         }
         for mode in MODES
     ]
+
+
+def optimizers(options: Options) -> list[dict[str, Any]]:
+    """Seconds a training step with each optimiser: the mean over ten, one of them with SOAP's refresh."""
+    device = torch.device(options.device)
+    names: tuple[Optimizer, ...] = ("adam", "adam-dct", "soap")
+    calls = {name: _make_steps(name, options, device) for name in names}
+    seconds = medians(calls, options.repeats, device)
+    return [
+        {"optimizer": name, "s": time / REFRESH_EVERY, "over adam": time / seconds["adam"]}
+        for name, time in seconds.items()
+    ]
+
+
+def _make_steps(name: Optimizer, options: Options, device: torch.device) -> Callable[[], object]:
+    torch.manual_seed(0)
+    model = create_model(options.models[0], blocks=options.blocks).to(device)
+    hr = torch.rand(options.batch, 3, options.patch, options.patch, device=device)
+    hr = hr.contiguous(memory_format=torch.channels_last)
+    recipe = TrainingOptions(optimizer=name, lr=1e-4)  # small: the weights are to stay finite
+    optimizer = make_optimizer(model, recipe, on_gpu=device.type == "cuda")
+    loss = RescalingLoss()
+
+    def steps() -> None:
+        for step in range(REFRESH_EVERY):
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                total = loss(model, hr).total
+            total.backward()
+            optimizer.step()
+            refresh_if_due(optimizer, step)
+
+    return steps
 
 
 def memory(options: Options) -> list[dict[str, Any]]:
