@@ -14,7 +14,6 @@ product, so that machines can be compared.
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from benchmarking.inference import inference
+from benchmarking.machine import machine
 from benchmarking.options import Options
 from benchmarking.seams import seams
 from benchmarking.training import MODES, memory, optimizers, peak, training
@@ -64,12 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def machine(device: str) -> str:
-    """What a figure was measured on, in words."""
-    where = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
-    return f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as Markdown; columns in the order they first appear."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -88,14 +82,6 @@ def _cell(value: object) -> str:
         if isinstance(value, float) and abs(value) < 100
         else str(round(value) if isinstance(value, float) else value)
     )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _parser() -> argparse.ArgumentParser:

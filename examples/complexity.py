@@ -26,14 +26,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarking.machine import machine
 from benchmarking.timing import medians
 from evaluate import at_least
 from evaluation.report import align
 from evaluation.words import one_line, write_json
 from invertible_rescaling import ChannelAttention, RescalingError, create_model
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.models import AnyModel
 
 MODELS = ("srcnn_x4", "srresnet_x4", "srgan_x4", "esrgan_x4", "edsr_x4", "irn_x4", "iirn_x4")
 
@@ -79,7 +80,7 @@ class Cost:
     up_s: float | None
 
 
-def count(model: Model, hr_size: tuple[int, int]) -> Complexity:
+def count(model: AnyModel, hr_size: tuple[int, int]) -> Complexity:
     """Count parameters, and multiply-adds of both directions on one HR image whose sides fit the scale.
 
     Raises:
@@ -125,12 +126,12 @@ def multiply_adds(model: nn.Module, run: Callable[[], Any], *, everything: bool 
     return sum(counts), result
 
 
-def _image(model: Model, size: tuple[int, int]) -> Tensor:
+def _image(model: AnyModel, size: tuple[int, int]) -> Tensor:
     weight = next(model.parameters(), torch.zeros(()))
     return torch.zeros(1, model.channels, *size, device=weight.device, dtype=weight.dtype)
 
 
-def cost(name: str, model: Model, size: tuple[int, int], hr_size: tuple[int, int]) -> Cost:
+def cost(name: str, model: AnyModel, size: tuple[int, int], hr_size: tuple[int, int]) -> Cost:
     """One model's row, not timed.
 
     Raises:
@@ -148,7 +149,7 @@ def cost(name: str, model: Model, size: tuple[int, int], hr_size: tuple[int, int
     )
 
 
-def printed_of(given: str, model: Model) -> tuple[float, float] | tuple[None, None]:
+def printed_of(given: str, model: AnyModel) -> tuple[float, float] | tuple[None, None]:
     """What is printed of NAME or NAME:WEIGHTS, unless the weights are of another network than NAME's."""
     name, colon, _ = given.partition(":")
     if name not in PRINTED:
@@ -158,7 +159,7 @@ def printed_of(given: str, model: Model) -> tuple[float, float] | tuple[None, No
     return PRINTED[name] if same else (None, None)
 
 
-def measure(models: dict[str, Model], hr_size: tuple[int, int], repeats: int) -> dict[str, float]:
+def measure(models: dict[str, AnyModel], hr_size: tuple[int, int], repeats: int) -> dict[str, float]:
     """Seconds of ``downscale`` and ``upscale`` of each model, which take turns."""
     calls: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
@@ -169,7 +170,7 @@ def measure(models: dict[str, Model], hr_size: tuple[int, int], repeats: int) ->
     return medians(calls, repeats, torch.device("cpu"))
 
 
-def make(given: str) -> Model:
+def make(given: str) -> AnyModel:
     """NAME, an untrained model, or NAME:WEIGHTS, of which only the configuration matters here.
 
     Raises:
@@ -177,7 +178,7 @@ def make(given: str) -> Model:
     """
     name, colon, weights = given.partition(":")
     model = create_model(name, weights=weights if colon else None)
-    if not isinstance(model, Model):
+    if not isinstance(model, AnyModel):
         raise ConfigError(f"a {type(model).__name__} cannot be counted; name a rescaler or a super-resolver")
     return model.eval()
 
@@ -196,7 +197,7 @@ class Table:
 def tabulate(names: Sequence[str], size: tuple[int, int], hr: tuple[int, int], repeats: int) -> Table:
     """Count and time the models; what goes wrong is collected, not raised, and costs no other figure."""
     table = Table(size, hr, repeats, [], [])
-    models: dict[str, Model] = {}
+    models: dict[str, AnyModel] = {}
     for name in dict.fromkeys(names):
         try:
             model = make(name)
@@ -243,8 +244,6 @@ def to_markdown(table: Table) -> str:
 
 def to_json(table: Table) -> str:
     """The same as data, multiply-adds as numbers and times in seconds, and where they were measured."""
-    from benchmark import machine  # which imports this module
-
     environment = {
         "device": "cpu",
         "machine": machine("cpu"),

@@ -29,9 +29,10 @@ from evaluation.words import one_line
 from invertible_rescaling import GaussianLatent, RescalingError, create_model
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import ConfigError, MissingDependencyError
-from invertible_rescaling.export import OPSET, Downscale, Rescaler, Upscale, export_onnx
+from invertible_rescaling.export import OPSET, Downscale, Upscale, export_onnx
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import find_images, from_uint8, read_image
+from invertible_rescaling.loading import AnyModel
 from invertible_rescaling.registry import list_models
 from invertible_rescaling.weights import WeightsEnum, choose_weights, load_with
 from training.sources import photograph
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def load(name: str, weights: str, latent: str | None) -> tuple[Rescaler, dict[str, str]]:
+def load(name: str, weights: str, latent: str | None) -> tuple[AnyModel, dict[str, str]]:
     """A model ready for export, and what its files are to say of it.
 
     Raises:
@@ -122,7 +123,7 @@ def load(name: str, weights: str, latent: str | None) -> tuple[Rescaler, dict[st
     chosen = choose_weights(weights, name)
     assert chosen is not None  # for a text
 
-    def loaded(file: Path) -> tuple[Rescaler, str, str | None]:
+    def loaded(file: Path) -> tuple[AnyModel, str, str | None]:
         model = create_model(name, weights=file, **({} if latent is None else {"latent": latent}))
         return model.eval(), sha256_of(file), read_metadata(file)["metadata"].get("licence")
 
@@ -146,7 +147,7 @@ def runner(file: Path) -> Run:
     return lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0])
 
 
-def compare(model: Rescaler, hr: Tensor, down: Run, up: Run) -> Agreement:
+def compare(model: AnyModel, hr: Tensor, down: Run, up: Run) -> Agreement:
     """Run both directions of a model both ways, ``up`` on the LR that the model made."""
     lr = model.downscale(hr)
     steps = (255 * (down(hr) - lr)).abs().round()

@@ -33,10 +33,10 @@ from invertible_rescaling import (
     load_checkpoint,
     save_checkpoint,
 )
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import CheckpointError
 from invertible_rescaling.files import write_atomically
+from invertible_rescaling.models import AnyModel
 from invertible_rescaling.weights import PRETRAINED, Weights, weights_of
 
 TOLERATED_DB = 0.01
@@ -58,7 +58,7 @@ def ship(options: argparse.Namespace) -> Weights:
             f"{record} is there: weights once published stay as they are; take the next --version, or "
             "--replace it as long as nobody has it"
         )
-    model: Model = load_checkpoint(options.checkpoint, kind=nn.Module)  # type: ignore[assignment]  # no other
+    model: AnyModel = load_checkpoint(options.checkpoint, kind=nn.Module)  # type: ignore[assignment]  # no other
     check_structure(model, options)
     check_training(told(options.checkpoint), options)
     facts = describe(options)
@@ -84,7 +84,7 @@ def ship(options: argparse.Namespace) -> Weights:
     return weights
 
 
-def check_structure(model: Model, options: argparse.Namespace) -> None:
+def check_structure(model: AnyModel, options: argparse.Namespace) -> None:
     """Refuse another network than the one whose name the weights are to carry."""
     weights_of(options.model)  # names the close ones if there is none
     named = create_model(options.model).config
@@ -169,7 +169,7 @@ def integer(text: str, where: str) -> int:
     return int(text)
 
 
-def store(model: Model, folder: Path, metadata: dict[str, Any]) -> dict[str, Path]:
+def store(model: AnyModel, folder: Path, metadata: dict[str, Any]) -> dict[str, Path]:
     """Write the candidates, by the name of their dtype."""
     files = {}
     for name, dtype in DTYPES.items():

@@ -28,8 +28,8 @@ from accelerate import Accelerator
 
 import train_div2k
 from invertible_rescaling import RescalingError
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import PatchSampler
+from invertible_rescaling.models import AnyModel
 from training.curves import draw_curves, read_curves
 from training.options import OptionError, Options, duration, parse_options
 from training.rehearsal import check_gradients, check_graph, race
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None, started: float | None = None) -> int
     def prepare(
         options: Options,
         accelerator: Accelerator,
-        model: Model,
+        model: AnyModel,
         sampler: PatchSampler,
         say: Callable[[str], None],
     ) -> Options:

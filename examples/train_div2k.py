@@ -31,8 +31,8 @@ from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
 from invertible_rescaling import InvertibleRescaler, RescalingError
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import ImagePair, PatchSampler
+from invertible_rescaling.models import AnyModel
 from training.building import begun, build_model
 from training.defaults import settle_recipe, start_options
 from training.demo import demo_options, finish_demo
@@ -44,7 +44,7 @@ from training.sources import demo_images, hold_out, training_images, validation_
 from training.start import linear_model, put_linear, read_linear
 from training.validation import ValidationImage, load_validation
 
-Prepare = Callable[[Options, Accelerator, Model, PatchSampler, Callable[[str], None]], Options]
+Prepare = Callable[[Options, Accelerator, AnyModel, PatchSampler, Callable[[str], None]], Options]
 
 
 def main(

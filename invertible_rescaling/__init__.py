@@ -11,14 +11,15 @@ Example:
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from invertible_rescaling._version import __version__ as __version__
 from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
-from invertible_rescaling.checkpoint import load_checkpoint, save_checkpoint
+from invertible_rescaling.checkpoint import save_checkpoint
 from invertible_rescaling.couplings import AdditiveCoupling, AffineCoupling
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
+from invertible_rescaling.loading import load_checkpoint
 from invertible_rescaling.losses import RescalingLoss
 from invertible_rescaling.metrics import psnr, ssim
 from invertible_rescaling.models import (
@@ -99,11 +100,6 @@ __all__ = [
     "srresnet_x4",
     "ssim",
 ]
-
-try:
-    __version__ = version("invertible_rescaling")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
 
 _LATER = frozenset(
     {"comparison", "data", "export", "flows", "images", "reach", "reversible", "testing", "windows"}

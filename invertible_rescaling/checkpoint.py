@@ -9,22 +9,18 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from invertible_rescaling.comparison.super_resolver import SuperResolver, build
-from invertible_rescaling.errors import CheckpointError, RescalingError
+from invertible_rescaling.errors import CheckpointError, RescalingError, UnknownNameError
 from invertible_rescaling.files import write_atomically
-from invertible_rescaling.rescaler import InvertibleRescaler
 
 __all__ = [
-    "load_checkpoint",
     "load_weights",
-    "model_of",
     "read_metadata",
     "save_checkpoint",
     "verify_checkpoint",
@@ -38,8 +34,17 @@ _FACTS = frozenset({"format", "config", "metadata", "sha256"})
 _PTH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 _STORABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PathLike = str | os.PathLike[str]
-Storable = InvertibleRescaler | SuperResolver
 Model = TypeVar("Model", bound=nn.Module)
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """A model that a checkpoint can hold: a module that states its configuration as plain data."""
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any: ...
 
 
 def save_checkpoint(
@@ -49,7 +54,7 @@ def save_checkpoint(
     metadata: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a model to one safetensors file that :func:`load_checkpoint` rebuilds it from.
+    """Write a model to one safetensors file that ``load_checkpoint`` rebuilds it from.
 
     The file is written beside its final name and renamed, so that no reader ever sees half of it.
 
@@ -100,71 +105,27 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return rounded
 
 
-@overload
-def load_checkpoint(path: PathLike, *, strict: bool = True) -> InvertibleRescaler: ...
-
-
-@overload
-def load_checkpoint(path: PathLike, *, strict: bool = True, kind: type[Model]) -> Model: ...
-
-
-def load_checkpoint(
-    path: PathLike, *, strict: bool = True, kind: type[nn.Module] = InvertibleRescaler
-) -> nn.Module:
-    """Rebuild the model that a checkpoint describes, on the CPU and in training mode.
-
-    Args:
-        path: a file made by :func:`save_checkpoint`.
-        strict: refuse a file with missing or surplus tensors; otherwise they are named in a warning.
-        kind: the class of what the file is to hold: a rescaler, or for example
-            :class:`~invertible_rescaling.comparison.super_resolver.SuperResolver`; ``nn.Module`` is anything.
+def rebuild(make: Callable[[dict[str, Any]], Model], path: PathLike, *, strict: bool = True) -> Model:
+    """Make a model of a checkpoint's configuration, in the dtype of its tensors, and fill it.
 
     Raises:
-        CheckpointError: no such file; not a safetensors file; no configuration of this library in it, or that
-            of another kind of model; cut short or altered (its digest is verified); tensors that do not fit
-            its configuration.
+        CheckpointError: the file is no checkpoint or does not fit the model, or ``make`` cannot make one.
     """
-    tensors, facts = _read(path)
-    model: nn.Module = build_for(facts["config"], path)
-    if not isinstance(model, kind):
-        raise CheckpointError(
-            f"{path} holds a model of the class {type(model).__name__}, not {kind.__name__}: see kind="
-        )
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    if dtypes == {torch.float64}:
+    tensors, facts = read(path)
+    try:
+        model = make(facts["config"])
+    except (RescalingError, TypeError) as error:
+        raise cannot_build(path, error) from error
+    if {tensor.dtype for tensor in tensors.values()} == {torch.float64}:
         model.double()
     fill(model, tensors, path, strict)
     return model
 
 
-def model_of(config: dict[str, Any]) -> Storable:
-    """Make the untrained model whose ``config`` that is, as checkpoints carry it.
-
-    Raises:
-        RescalingError, TypeError: it describes none that can be made here.
-
-    Example:
-        >>> from invertible_rescaling import iirn_x4, srcnn_x4
-        >>> from invertible_rescaling.checkpoint import model_of
-        >>> type(model_of(iirn_x4().config)).__name__, type(model_of(srcnn_x4().config)).__name__
-        ('InvertibleRescaler', 'SRCNN')
-    """
-    return build(config) if "architecture" in config else InvertibleRescaler(**config)
-
-
-def build_for(config: dict[str, Any], path: PathLike) -> Storable:
-    """Make the untrained model that a file describes.
-
-    Raises:
-        CheckpointError: it describes none that can be made here.
-    """
-    try:
-        return model_of(config)
-    except (RescalingError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} describes a model that cannot be built here ({error}); import the package that "
-            "registers its parts first"
-        ) from error
+def cannot_build(path: PathLike, error: Exception) -> CheckpointError:
+    """Return what is raised where a file's configuration makes no model here."""
+    hint = "; import the package that registers its parts first" * isinstance(error, UnknownNameError)
+    return CheckpointError(f"{path} describes a model that cannot be built here ({error}){hint}")
 
 
 def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> None:
@@ -173,7 +134,7 @@ def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> Non
     The latent may differ where neither has parameters, as none of the library's own has.
 
     Raises:
-        CheckpointError: as for :func:`load_checkpoint`, or the file's model has another scale, number of
+        CheckpointError: as for ``load_checkpoint``, or the file's model has another scale, number of
             channels or blocks, sub-network or clamp, or is another architecture's. The model is then left as
             it was.
     """
@@ -186,7 +147,7 @@ def load_made(make: Callable[[dict[str, Any]], Any], path: PathLike, *, strict: 
     Raises:
         CheckpointError: as for :func:`load_weights`.
     """
-    tensors, facts = _read(path)
+    tensors, facts = read(path)
     theirs = facts["config"]
     model = make(theirs)
     ours = model.config
@@ -213,9 +174,9 @@ def read_metadata(path: PathLike) -> dict[str, Any]:
         ``{"config": ..., "metadata": ..., "sha256": ...}``.
 
     Raises:
-        CheckpointError: as for :func:`load_checkpoint`, except that the digest is not verified.
+        CheckpointError: as for ``load_checkpoint``, except that the digest is not verified.
     """
-    facts = _read(path, tensors=False)[1]
+    facts = read(path, tensors=False)[1]
     return {name: facts[name] for name in ("config", "metadata", "sha256")}
 
 
@@ -223,12 +184,12 @@ def verify_checkpoint(path: PathLike) -> None:
     """Check that a file is a whole checkpoint of this library, its digest included; no model is built.
 
     Raises:
-        CheckpointError: as for :func:`load_checkpoint`, except that nothing is said of what the file fits.
+        CheckpointError: as for ``load_checkpoint``, except that nothing is said of what the file fits.
     """
-    _read(path)
+    read(path)
 
 
-def _read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors, their digest verified, and the facts in the header."""
     check_is_file(path)
     try:

@@ -10,26 +10,24 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from invertible_rescaling.comparison.super_resolver import SuperResolver
+from invertible_rescaling._version import __version__
 from invertible_rescaling.errors import ConfigError, MissingDependencyError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.functional import check_bits
 from invertible_rescaling.latents import GaussianLatent
-from invertible_rescaling.rescaler import InvertibleRescaler
+from invertible_rescaling.loading import AnyModel
 
 __all__ = ["OPSET", "Direction", "Downscale", "Upscale", "export_onnx", "export_program"]
 
 OPSET = 18  # the first whose Resize can do what PyTorch's bicubic does, antialiased too
 
 _NEEDED = ("onnx", "onnxscript")
-Rescaler = InvertibleRescaler | SuperResolver
 
 
 class Direction(nn.Module, ABC):
@@ -46,9 +44,9 @@ class Direction(nn.Module, ABC):
     argument: str
     result: str
 
-    def __init__(self, model: Rescaler) -> None:
+    def __init__(self, model: AnyModel) -> None:
         super().__init__()
-        if not isinstance(model, Rescaler):
+        if not isinstance(model, AnyModel):
             raise ConfigError(
                 f"{type(self).__name__} takes an InvertibleRescaler or a super-resolver of "
                 f"invertible_rescaling.comparison, got {type(model).__name__}"
@@ -93,7 +91,7 @@ class Downscale(Direction):
 
     name, argument, result = "downscale", "hr", "lr"
 
-    def __init__(self, model: Rescaler, bits: int = 8) -> None:
+    def __init__(self, model: AnyModel, bits: int = 8) -> None:
         super().__init__(model)
         check_bits(bits)
         self.bits = bits
@@ -248,9 +246,8 @@ def export_onnx(
 
 
 def _facts(direction: Direction, more: Mapping[str, str]) -> dict[str, str]:
-    version = import_module("invertible_rescaling").__version__
     facts = {
-        "library": f"invertible_rescaling {version}",
+        "library": f"invertible_rescaling {__version__}",
         "direction": direction.name,
         "scale": str(direction.model.scale),
     }

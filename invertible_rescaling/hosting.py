@@ -1,16 +1,17 @@
 """Models in folders and on the Hugging Face hub: the methods that all models of this library have."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, Self
 
 import torch
+from torch import nn
 
 __all__ = ["Hosted"]
 
 
-class Hosted:
+class Hosted(nn.Module):
     """A model that can be kept in a folder, or in a repository of the Hugging Face hub.
 
     Both hold ``config.json``, ``model.safetensors`` (a checkpoint, as ``save_checkpoint`` makes it) and a
@@ -24,6 +25,16 @@ class Hosted:
         ...     InvertibleRescaler.from_pretrained(folder).blocks
         (1, 1)
     """
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The model's structure as plain data."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make the untrained model that a ``config`` describes."""
 
     @classmethod
     def from_pretrained(
@@ -51,18 +62,17 @@ class Hosted:
                 damaged, another class's, or not the one that ``config.json`` is about.
             MissingDependencyError: huggingface_hub is not installed.
         """
-        # By name, since what loads models is built on them.
-        hub = import_module("invertible_rescaling.hub")
-        model: Self = hub.load_pretrained(
+        from invertible_rescaling.hub import load_pretrained  # which needs huggingface_hub
+
+        return load_pretrained(
             name_or_path,
-            cls,
+            cls.from_config,
             revision=revision,
             cache_dir=cache_dir,
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
         )
-        return model
 
     def save_pretrained(
         self,
@@ -89,8 +99,9 @@ class Hosted:
             OSError: the folder cannot be written.
             MissingDependencyError: huggingface_hub is not installed.
         """
-        hub = import_module("invertible_rescaling.hub")
-        hub.save_pretrained(self, directory, weights=weights, metadata=metadata, dtype=dtype)
+        from invertible_rescaling.hub import save_pretrained
+
+        save_pretrained(self, directory, weights=weights, metadata=metadata, dtype=dtype)
 
     def push_to_hub(
         self,
@@ -125,8 +136,9 @@ class Hosted:
             ConfigError, MissingDependencyError: as for :meth:`save_pretrained`.
             CheckpointError: likewise, or the hub refuses or cannot be reached.
         """
-        hub = import_module("invertible_rescaling.hub")
-        address: str = hub.push_to_hub(
+        from invertible_rescaling.hub import push_to_hub
+
+        return push_to_hub(
             self,
             repo_id,
             weights=weights,
@@ -138,4 +150,3 @@ class Hosted:
             commit_message=commit_message,
             create_pr=create_pr,
         )
-        return address

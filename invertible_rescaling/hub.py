@@ -7,19 +7,19 @@ depend on whether it is installed.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from invertible_rescaling.checkpoint import (
-    Storable,
     first_line,
-    load_checkpoint,
+    read,
     read_metadata,
+    rebuild,
     save_checkpoint,
 )
 from invertible_rescaling.errors import CheckpointError, ConfigError, MissingDependencyError, RescalingError
@@ -36,6 +36,7 @@ except ImportError as error:
 
 __all__: list[str] = []  # for Hosted alone
 
+Loaded = TypeVar("Loaded", bound=nn.Module)
 _CONFIG, _FILE = "config.json", "model.safetensors"
 _KEPT = ("licence", "training_data", "recipe", "metrics", "parameters", "multiply_adds")
 
@@ -43,7 +44,7 @@ _KEPT = ("licence", "training_data", "recipe", "metrics", "parameters", "multipl
 class _Carried(PyTorchModelHubMixin):
     """A model on its way to or from a folder, with what is known of its weights."""
 
-    def __init__(self, model: Storable, facts: Mapping[str, Any], dtype: torch.dtype | None) -> None:
+    def __init__(self, model: Any, facts: Mapping[str, Any], dtype: torch.dtype | None) -> None:
         self.model, self.facts, self.dtype = model, facts, dtype
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -58,14 +59,14 @@ class _Carried(PyTorchModelHubMixin):
         cls,
         *,
         model_id: str,
-        kind: type[nn.Module],
+        make: Callable[[Mapping[str, Any]], Loaded],
         revision: str | None,
         cache_dir: str | Path | None,
         force_download: bool,
         local_files_only: bool,
         token: str | bool | None,
         **options: Any,
-    ) -> nn.Module:
+    ) -> Loaded:
         if os.path.isdir(model_id):
             folder = Path(model_id)
         else:
@@ -79,7 +80,7 @@ class _Carried(PyTorchModelHubMixin):
             for name in (_CONFIG, _FILE):
                 folder = Path(hf_hub_download(repo_id=model_id, filename=name, **how)).parent
         _check_config(folder)
-        return load_checkpoint(folder / _FILE, kind=kind).eval()
+        return rebuild(make, folder / _FILE).eval()
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         return ModelCard(model_card(self.model, self.facts))
@@ -95,7 +96,9 @@ def _check_config(folder: Path) -> None:
         raise CheckpointError(f"{path} is about another model than {_FILE} beside it")
 
 
-def load_pretrained(name_or_path: str | os.PathLike[str], kind: type[nn.Module], **options: Any) -> nn.Module:
+def load_pretrained(
+    name_or_path: str | os.PathLike[str], make: Callable[[Mapping[str, Any]], Loaded], **options: Any
+) -> Loaded:
     """See :meth:`Hosted.from_pretrained`."""
     name = os.fspath(name_or_path)
     if not os.path.isdir(name) and (os.path.exists(name) or name.count("/") > 1 or not name):
@@ -104,15 +107,14 @@ def load_pretrained(name_or_path: str | os.PathLike[str], kind: type[nn.Module],
         )
         raise CheckpointError(f"{name!r} is {is_file}")
     try:
-        model: Any = _Carried.from_pretrained(name, kind=kind, **options)
+        model: Any = _Carried.from_pretrained(name, make=make, **options)
     except RescalingError:
         raise
     except Exception as error:  # of the hub and of the network, which have many
         raise CheckpointError(
             f"there is no folder {name!r}, and from the hub: {first_line(error)}"
         ) from error
-    assert isinstance(model, kind)
-    return model
+    return model  # type: ignore[no-any-return]
 
 
 def save_pretrained(
@@ -165,11 +167,11 @@ def _carried(
     return _Carried(model, facts, dtype or getattr(torch, known.dtype))
 
 
-def _check_same(model: Storable, weights: WeightsEnum) -> None:
-    shipped = load_checkpoint(weights.locate(), kind=nn.Module)
-    theirs, ours = shipped.state_dict(), model.state_dict()
-    same = model.config == shipped.config and theirs.keys() == ours.keys()
-    if not same or not all(torch.equal(ours[name].cpu(), tensor) for name, tensor in theirs.items()):
+def _check_same(model: Any, weights: WeightsEnum) -> None:
+    theirs, facts = read(weights.locate())
+    ours = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    same = model.config == facts["config"] and theirs.keys() == ours.keys()
+    if not same or not all(torch.equal(mine, theirs[name].to(mine.dtype)) for name, mine in ours.items()):
         raise ConfigError(
             f"the model is not the one of {weights}: another structure, or weights that have changed since; "
             "give what is known of it as metadata="

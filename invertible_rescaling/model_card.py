@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from invertible_rescaling.checkpoint import Storable
-from invertible_rescaling.rescaler import InvertibleRescaler
+from torch import nn
 
 __all__ = ["model_card"]
 
@@ -23,11 +22,11 @@ sr = model.upscale(lr, size=hr.shape[-2:])
 ```"""
 
 
-def model_card(model: Storable, facts: Mapping[str, Any]) -> str:
+def model_card(model: nn.Module, facts: Mapping[str, Any]) -> str:
     """Write the card of a model.
 
     Args:
-        model: it.
+        model: a rescaler or a super-resolver.
         facts: what is known of its weights; ``licence``, ``training_data``, ``recipe`` and ``metrics`` are
             shown if they are as in :class:`~invertible_rescaling.weights.Weights`, and the rest as JSON.
 
@@ -70,8 +69,8 @@ def _header(licence: Any) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _what(model: Storable) -> str:
-    if isinstance(model, InvertibleRescaler):
+def _what(model: nn.Module) -> str:
+    if not _is_super_resolver(model):
         return (
             f"# An invertible rescaler, x{model.scale}\n\nIt shrinks an image {model.scale} times to an "
             "ordinary picture that carries what it takes to bring the large one back, and brings it back. "
@@ -83,16 +82,21 @@ def _what(model: Storable) -> str:
     )
 
 
-def _use(model: Storable) -> str:
-    name = "InvertibleRescaler" if isinstance(model, InvertibleRescaler) else type(model).__name__
+def _use(model: nn.Module) -> str:
+    name = type(model).__name__ if _is_super_resolver(model) else "InvertibleRescaler"
     place = type(model).__module__ if name != "InvertibleRescaler" else "invertible_rescaling"
     told = _USE.replace("from invertible_rescaling import InvertibleRescaler", f"from {place} import {name}")
     return told.replace("InvertibleRescaler.from", f"{name}.from").replace("SCALE", str(model.scale))
 
 
-def _network(model: Storable) -> str:
+def _network(model: nn.Module) -> str:
     count = sum(parameter.numel() for parameter in model.parameters())
     return f"{count:,} parameters.\n\n{_as_json(model.config)}"
+
+
+def _is_super_resolver(model: nn.Module) -> bool:
+    config: Any = model.config
+    return "architecture" in config
 
 
 def _measured(metrics: Any) -> str:

@@ -20,22 +20,21 @@ change the latent; any other must be what the weights were trained with. The sup
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from invertible_rescaling.checkpoint import build_for, check_same, load_made
-from invertible_rescaling.comparison.super_resolver import SuperResolver
+from invertible_rescaling.checkpoint import cannot_build, check_same, load_made
+from invertible_rescaling.comparison.edsr import EDSR
+from invertible_rescaling.comparison.esrgan import ESRGAN
+from invertible_rescaling.comparison.srcnn import SRCNN
+from invertible_rescaling.comparison.srresnet import SRResNet
 from invertible_rescaling.errors import ConfigError, RescalingError
+from invertible_rescaling.loading import AnyModel, load_checkpoint, model_of
 from invertible_rescaling.registry import register_model
 from invertible_rescaling.rescaler import InvertibleRescaler
 from invertible_rescaling.weights import WeightsEnum, choose_weights, load_with, weights_of
 
-if TYPE_CHECKING:  # they are here for comparison, and imported where they are asked for
-    from invertible_rescaling.comparison.edsr import EDSR
-    from invertible_rescaling.comparison.esrgan import ESRGAN
-    from invertible_rescaling.comparison.srcnn import SRCNN
-    from invertible_rescaling.comparison.srresnet import SRResNet
-
 __all__ = [
+    "AnyModel",
     "edsr_x4",
     "esrgan_x4",
     "iirn_x2",
@@ -47,6 +46,7 @@ __all__ = [
     "linear_x2",
     "linear_x4",
     "linear_x8",
+    "load_checkpoint",
     "small_x2",
     "small_x4",
     "small_x8",
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 WeightsLike = WeightsEnum | str | PathLike[str] | None
-Model = TypeVar("Model", bound="InvertibleRescaler | SuperResolver")
+Model = TypeVar("Model", bound=AnyModel)
 
 _KIND = ("architecture", "scale", "channels", "subnet")  # what a named model is, whatever its sizes
 
@@ -89,7 +89,7 @@ def _build(
             try:
                 return made({key: value for key, value in config.items() if key != "architecture"})
             except RescalingError:
-                build_for(config, path)  # which of the two is at fault, the file or the overrides?
+                _check_buildable(config, path)  # which of the two is at fault, the file or the overrides?
                 raise
 
         model: Model = load_made(of_file, path)
@@ -97,6 +97,13 @@ def _build(
 
     chosen = choose_weights(weights, name)
     return made({}) if chosen is None else load_with(load, chosen)
+
+
+def _check_buildable(config: dict[str, Any], path: Path) -> None:
+    try:
+        model_of(config)
+    except (RescalingError, TypeError) as error:
+        raise cannot_build(path, error) from error
 
 
 def _iirn(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
@@ -319,7 +326,7 @@ def small_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescale
 
 
 @register_model(pretrained=_has_weights("srcnn_x4"))
-def srcnn_x4(weights: WeightsLike = None, **overrides: Any) -> "SRCNN":
+def srcnn_x4(weights: WeightsLike = None, **overrides: Any) -> SRCNN:
     """SRCNN 9-1-5 on RGB at x4 (Dong et al. 2014), for comparison: 20.1K parameters.
 
     Args:
@@ -333,13 +340,11 @@ def srcnn_x4(weights: WeightsLike = None, **overrides: Any) -> "SRCNN":
         >>> sum(p.numel() for p in srcnn_x4().parameters())
         20099
     """
-    from invertible_rescaling.comparison.srcnn import SRCNN
-
     return _build("srcnn_x4", SRCNN, weights, overrides, scale=4)
 
 
 @register_model(pretrained=_has_weights("srresnet_x4"))
-def srresnet_x4(weights: WeightsLike = None, **overrides: Any) -> "SRResNet":
+def srresnet_x4(weights: WeightsLike = None, **overrides: Any) -> SRResNet:
     """SRResNet of 16 blocks without batch norm at x4 (Ledig et al. 2017), for comparison: 1.52M parameters.
 
     Args:
@@ -353,13 +358,11 @@ def srresnet_x4(weights: WeightsLike = None, **overrides: Any) -> "SRResNet":
         >>> sum(p.numel() for p in srresnet_x4().parameters())
         1517571
     """
-    from invertible_rescaling.comparison.srresnet import SRResNet
-
     return _build("srresnet_x4", SRResNet, weights, overrides, scale=4)
 
 
 @register_model(pretrained=_has_weights("srgan_x4"))
-def srgan_x4(weights: WeightsLike = None, **overrides: Any) -> "SRResNet":
+def srgan_x4(weights: WeightsLike = None, **overrides: Any) -> SRResNet:
     """SRGAN at x4: :func:`srresnet_x4` as the generator, meant for adversarially trained weights.
 
     Args:
@@ -373,13 +376,11 @@ def srgan_x4(weights: WeightsLike = None, **overrides: Any) -> "SRResNet":
         >>> sum(p.numel() for p in srgan_x4().parameters())
         1517571
     """
-    from invertible_rescaling.comparison.srresnet import SRResNet
-
     return _build("srgan_x4", SRResNet, weights, overrides, scale=4)
 
 
 @register_model(pretrained=_has_weights("edsr_x4"))
-def edsr_x4(weights: WeightsLike = None, **overrides: Any) -> "EDSR":
+def edsr_x4(weights: WeightsLike = None, **overrides: Any) -> EDSR:
     """EDSR's baseline at x4 (Lim et al. 2017), for comparison: 1.52M parameters.
 
     Args:
@@ -393,13 +394,11 @@ def edsr_x4(weights: WeightsLike = None, **overrides: Any) -> "EDSR":
         >>> sum(p.numel() for p in edsr_x4().parameters())
         1517571
     """
-    from invertible_rescaling.comparison.edsr import EDSR
-
     return _build("edsr_x4", EDSR, weights, overrides, scale=4)
 
 
 @register_model(pretrained=_has_weights("esrgan_x4"))
-def esrgan_x4(weights: WeightsLike = None, **overrides: Any) -> "ESRGAN":
+def esrgan_x4(weights: WeightsLike = None, **overrides: Any) -> ESRGAN:
     """ESRGAN's generator of 23 RRDBs at x4 (Wang et al. 2018), for comparison: 16.7M parameters.
 
     Args:
@@ -413,6 +412,4 @@ def esrgan_x4(weights: WeightsLike = None, **overrides: Any) -> "ESRGAN":
         >>> sum(p.numel() for p in esrgan_x4().parameters())
         16697987
     """
-    from invertible_rescaling.comparison.esrgan import ESRGAN
-
     return _build("esrgan_x4", ESRGAN, weights, overrides, scale=4)

@@ -11,7 +11,7 @@ from invertible_rescaling import registry
 from invertible_rescaling.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.calls import check_image, check_tiles, original_size
 from invertible_rescaling.couplings import AffineCoupling, SubnetFactory
-from invertible_rescaling.errors import DtypeError, ShapeError
+from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 from invertible_rescaling.functional import check_bits, laid_out_like, pad_to_multiple, quantize, space_like
 from invertible_rescaling.hosting import Hosted
 from invertible_rescaling.kernels.switch import may_overwrite, scratch
@@ -42,7 +42,7 @@ _FLOW_STEPS = (*CALLS, "__iter__", "__len__", "__getitem__")
 Result = TypeVar("Result")
 
 
-class InvertibleRescaler(Hosted, nn.Module):
+class InvertibleRescaler(Hosted):
     r"""Shrinks images by a power of two and brings them back, as one learned bijection.
 
     ``scale = 2**L`` takes L stages, each a Haar step on all channels so far (3 -> 12 -> 48 -> 192)
@@ -136,6 +136,24 @@ class InvertibleRescaler(Hosted, nn.Module):
             "latent": named("latent", self._latent_spec),
             "clamp": self.clamp,
         }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make the untrained model that a :attr:`config` describes.
+
+        Raises:
+            ConfigError: it is out of range, or a super-resolver's.
+            UnknownNameError: a part's name is not registered.
+            TypeError: it has other keys.
+
+        Example:
+            >>> from invertible_rescaling import InvertibleRescaler, iirn_x4
+            >>> InvertibleRescaler.from_config(iirn_x4(blocks=1).config).blocks
+            (1, 1)
+        """
+        if "architecture" in config:
+            raise ConfigError(f"the configuration is of {config['architecture']!r}, not of an {cls.__name__}")
+        return cls(**config)
 
     def enable_reversible_backprop(self, enabled: bool = True) -> Self:
         """Let training recompute activations instead of storing them; return the model.

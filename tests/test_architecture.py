@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ INTERFACE = Path(__file__).with_name("public_api.txt")
 
 # The lowest floor first; a module imports only from floors below its own.
 FLOORS = (
-    ("errors", "files", "pooling"),
+    ("errors", "files", "pooling", "_version"),
     ("overrides", "patches", "conditions"),
     ("kernels",),
     (
@@ -26,25 +27,17 @@ FLOORS = (
         *("images", "data", "halfsteps", "windows", "standins"),
     ),
     (
-        "couplings",
-        "flows",
-        "transforms",
-        "latents",
-        "specs",
-        "undoing",
-        "testing",
-        "reach",
-        "gathering",
-        "calls",
-        "hosting",
+        *("couplings", "flows", "transforms", "latents", "specs", "undoing", "testing"),
+        *("reach", "gathering", "calls", "checkpoint", "model_card"),
     ),
-    ("layerwise", "tiling", "reversible", "comparison"),
-    ("rescaler",),
-    ("checkpoint", "losses", "export", "evaluation"),
-    ("original_irn", "fetching"),
+    ("layerwise", "tiling", "reversible", "fetching"),
     ("weights",),
-    ("models", "model_card"),
-    ("cli", "hub"),
+    ("hub",),
+    ("hosting",),
+    ("comparison", "rescaler"),
+    ("loading", "losses"),
+    ("original_irn", "evaluation", "models", "export"),
+    ("cli",),
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
@@ -57,7 +50,7 @@ def _room(path: Path) -> str:
 
 
 def _imports(path: Path) -> set[str]:
-    """All modules a file imports, at the top or inside functions, as dotted names."""
+    """All modules a file imports, at the top or inside functions, by statement or by name."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -65,7 +58,83 @@ def _imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively, in line {node.lineno}"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            text = "".join(n.value for n in ast.walk(node) if isinstance(n, ast.Constant))
+            found |= {text} if text else set()
     return found
+
+
+def _files_of(name: str, package: Path = PACKAGE) -> set[Path]:
+    """The file of this package that a dotted name is found in; none for other packages' names."""
+    first, *rest = name.split(".")
+    if first != package.name:
+        return set()
+    for length in range(len(rest), -1, -1):
+        path = package.joinpath(*rest[:length])
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return {file}
+    return set()
+
+
+def _circles(package: Path) -> list[set[Path]]:
+    """The sets of files that import each other round about."""
+    files = sorted(package.rglob("*.py"))
+    graph = {
+        file: {there for name in _imports(file) for there in _files_of(name, package)} - {file}
+        for file in files
+    }
+    reached = {file: set(graph[file]) for file in files}
+    for middle in files:  # Warshall's closure
+        for file in files:
+            if middle in reached[file]:
+                reached[file] |= reached[middle]
+    found: list[set[Path]] = []
+    for file in files:
+        circle = {other for other in reached[file] if file in reached[other]}
+        if circle and circle not in found:
+            found.append(circle)
+    return found
+
+
+def test_no_modules_import_each_other_round_about() -> None:
+    assert _circles(PACKAGE) == []
+
+
+def test_circles_are_found_through_functions_and_names(tmp_path) -> None:
+    package = tmp_path / "parts"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("def f():\n    from parts.b import g\n")
+    (package / "b.py").write_text("def g():\n    importlib.import_module('parts.c')\n")
+    (package / "c.py").write_text("import parts.a\n")
+    (package / "d.py").write_text("import parts.a\n")
+    assert _circles(package) == [{package / "a.py", package / "b.py", package / "c.py"}]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, so that torch is imported once")
+def test_every_module_can_be_the_first_to_be_imported() -> None:
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES]
+    code = f"""
+import os, sys, torch
+failed = []
+for name in {names}:
+    child = os.fork()
+    if child == 0:
+        package = type(sys)("invertible_rescaling")  # its parts are found, and its face is not run first
+        package.__path__ = [{str(PACKAGE)!r}]
+        sys.modules["invertible_rescaling"] = package
+        try:
+            __import__(name)
+        except BaseException as error:
+            print(name, error, file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+print(failed)
+"""
+    assert _python(code).strip() == "[]"
 
 
 def test_every_module_has_its_floor() -> None:
@@ -158,7 +227,6 @@ print(sorted({optional} & (set(sys.modules) - before)))
 
 def test_what_few_need_is_imported_when_it_is_asked_for() -> None:
     later = [
-        "comparison.edsr",
         "export",
         "fetching",
         "flows",

@@ -71,7 +71,7 @@ def test_shipped_weights_bring_their_record(tmp_path: Path) -> None:
 def test_networks_for_comparison_too(tmp_path: Path) -> None:
     srcnn_x4(weights="DEFAULT").save_pretrained(tmp_path, weights=SRCNN_X4_Weights.DEFAULT)
     assert type(SuperResolver.from_pretrained(tmp_path)).__name__ == "SRCNN"
-    with pytest.raises(CheckpointError, match="SRCNN, not InvertibleRescaler"):
+    with pytest.raises(CheckpointError, match="of 'srcnn', not of an InvertibleRescaler"):
         InvertibleRescaler.from_pretrained(tmp_path)
     assert "import SRCNN" in _card(tmp_path)
 

@@ -298,7 +298,7 @@ def test_a_missing_pillow_is_named(tmp_path, monkeypatch) -> None:
         lambda: read_image(tmp_path / "a.png"),
         lambda: write_image(tmp_path / "b.png", uint8_image(3, 2, 2)),
     ):
-        with pytest.raises(MissingDependencyError, match=r"pip install 'invertible_rescaling\[train\]'"):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'invertible_rescaling\[images\]'"):
             call()
 
 

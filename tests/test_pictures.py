@@ -361,5 +361,5 @@ def test_what_a_decoder_warns_of_is_noted() -> None:
 def test_a_missing_package_is_named(monkeypatch) -> None:
     content = imagecodecs.png_encode(np.zeros((3, 3, 3), np.uint16))
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(MissingDependencyError, match=r"imagecodecs: pip install '.*\[cli\]'"):
+    with pytest.raises(MissingDependencyError, match=r"imagecodecs: pip install '.*\[images\]'"):
         decode_picture(content)

@@ -40,7 +40,7 @@ def optimizers(options: Options) -> list[dict[str, Any]]:
     """Seconds a training step with each optimiser: the mean over ten, one of them with SOAP's refresh."""
     device = torch.device(options.device)
     names: tuple[Optimizer, ...] = ("adam", "adam-dct", "soap")
-    calls = {name: _make_steps(name, options, device) for name in names}
+    calls: dict[str, Callable[[], object]] = {name: _make_steps(name, options, device) for name in names}
     seconds = medians(calls, options.repeats, device)
     return [
         {"optimizer": name, "s": time / REFRESH_EVERY, "over adam": time / seconds["adam"]}

@@ -11,10 +11,10 @@ from evaluation.origin import UNKNOWN, Origin, of_file, of_recipe
 from evaluation.task import Task
 from evaluation.words import one_line, tell_apart
 from invertible_rescaling import InvertibleRescaler, RescalingError, create_model, load_checkpoint
-from invertible_rescaling.checkpoint import Storable as Rescaler
 from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
+from invertible_rescaling.models import AnyModel
 from invertible_rescaling.weights import weights_of
 
 SEED = 0
@@ -97,7 +97,7 @@ def checkpoint_row(path: Path, label: str, task: Task) -> Row:
 
 
 def model_row(
-    name: str, kind: str, model: Rescaler, task: Task, facts: dict[str, Any], origin: Origin
+    name: str, kind: str, model: AnyModel, task: Task, facts: dict[str, Any], origin: Origin
 ) -> Row:
     """Make a model ready to be measured, in float32 on the device."""
     model = replace_latent(model, task.latent)
@@ -113,9 +113,9 @@ def model_row(
     return Row(label, kind, model_rescale(model, seed=SEED, **tiles), facts | {"config": config}, origin)
 
 
-def check_model(model: Any, task: Task, what: str) -> Rescaler:
+def check_model(model: Any, task: Task, what: str) -> AnyModel:
     """Refuse what cannot fill a row of this table."""
-    if not isinstance(model, Rescaler):
+    if not isinstance(model, AnyModel):
         raise ConfigError(
             f"{what} is a {type(model).__name__}, which does not shrink images; name a rescaler"
         )
@@ -128,7 +128,7 @@ def check_model(model: Any, task: Task, what: str) -> Rescaler:
     return model
 
 
-def replace_latent(model: Rescaler, latent: str | None) -> Rescaler:
+def replace_latent(model: AnyModel, latent: str | None) -> AnyModel:
     """The same bijection with another latent, where one is asked for; what has none stays as it is."""
     if latent is None or isinstance(model, SuperResolver):
         return model

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from invertible_rescaling import InvertibleRescaler, create_model, list_models
-from invertible_rescaling.checkpoint import Storable as Model
-from invertible_rescaling.checkpoint import model_of
 from invertible_rescaling.comparison.super_resolver import SuperResolver
+from invertible_rescaling.loading import model_of
+from invertible_rescaling.models import AnyModel
 from invertible_rescaling.weights import weights_of
 from training.growing import grow
 from training.options import OptionError, Options
@@ -22,7 +22,7 @@ def begun(options: Options) -> dict[str, Any] | None:
     return None if found is None else found[2]["fixed"]
 
 
-def build_model(options: Options, config: dict[str, Any] | None = None) -> Model:
+def build_model(options: Options, config: dict[str, Any] | None = None) -> AnyModel:
     """Make the model by name, with the overrides and weights of the command line, from the seed.
 
     A run that has begun with weights, which have a structure of their own and may be gone since, tells by its
@@ -36,7 +36,7 @@ def build_model(options: Options, config: dict[str, Any] | None = None) -> Model
         model: Any = make(options) if config is None else model_of(config)
     except TypeError as error:  # a third party's factory that takes no such override
         raise OptionError(f"--model {options.model} cannot be made: {error}") from error
-    if not isinstance(model, Model):
+    if not isinstance(model, AnyModel):
         raise OptionError(
             f"--model {options.model} is a {type(model).__name__}, neither an InvertibleRescaler nor a "
             "SuperResolver"

@@ -14,11 +14,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from invertible_rescaling import save_checkpoint
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.images import from_uint8
+from invertible_rescaling.models import AnyModel
 from training.adversary import Adversary
 from training.building import told_weights
 from training.defaults import settle_steps
@@ -58,7 +58,7 @@ class Trainer:
         self,
         options: Options,
         accelerator: Accelerator,
-        model: Model,
+        model: AnyModel,
         sampler: PatchSampler,
         val: Sequence[ValidationImage],
         say: Callable[[str], None],
@@ -318,7 +318,7 @@ class Trainer:
     # ------------------------------------------------------------- validating
 
     @property
-    def averaged_model(self) -> Model:
+    def averaged_model(self) -> AnyModel:
         """The model with averaged weights: what is validated and shipped."""
         return self.ema.module
 

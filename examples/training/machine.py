@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from invertible_rescaling import InvertibleRescaler
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import ImagePair
+from invertible_rescaling.models import AnyModel
 from training.options import OptionError, Options
 
 SHARE = 0.3  # of the free GPU memory that images may take unasked: DIV2K's 800 take 6.6 GB
@@ -80,7 +80,7 @@ def _add_one(x: torch.Tensor) -> torch.Tensor:
     return x + 1
 
 
-def compile_model(model: Model) -> Model:
+def compile_model(model: AnyModel) -> AnyModel:
     """Compile every sub-network of the couplings, or the whole of a super-resolver, in place.
 
     Sub-networks of one shape share what is compiled, so that it takes as long for two couplings as for

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling import InvertibleRescaler, RescalingLoss
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.losses import charbonnier
+from invertible_rescaling.models import AnyModel
 from training.adversary import Adversary
 
 
@@ -21,7 +21,7 @@ class Objective(nn.Module, ABC):
     terms: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def forward(self, model: Model, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
+    def forward(self, model: AnyModel, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
 
 
 class BothDirections(Objective):
@@ -33,7 +33,7 @@ class BothDirections(Objective):
         super().__init__()
         self.loss = RescalingLoss(*weights, chroma=chroma)
 
-    def forward(self, model: Model, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, model: AnyModel, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
         found = self.loss(model, hr, lr)
         return torch.stack([getattr(found, name) for name in self.terms]), None
 
@@ -46,7 +46,7 @@ class Enlarging(Objective):
 
     terms = ("total", "pixel")
 
-    def forward(self, model: Model, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, model: AnyModel, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
         sr = enlarge(model, hr, lr)
         pixel = charbonnier(sr, hr)
         return torch.stack((pixel, pixel)), sr
@@ -61,7 +61,7 @@ class EnlargingAgainst(Objective):
         super().__init__()
         self._adversary = (adversary,)  # in a tuple: what it trains is no part of this module
 
-    def forward(self, model: Model, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, model: AnyModel, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
         (adversary,) = self._adversary
         sr = enlarge(model, hr, lr)
         pixel = charbonnier(sr, hr)
@@ -70,7 +70,7 @@ class EnlargingAgainst(Objective):
         return torch.stack((total, pixel, perceptual, adversarial)), sr
 
 
-def enlarge(model: Model, hr: Tensor, lr: Tensor | None) -> Tensor:
+def enlarge(model: AnyModel, hr: Tensor, lr: Tensor | None) -> Tensor:
     """SR of a super-resolver, not clamped."""
     small = model.downscale(hr) if lr is None else lr
     sr: Tensor = model(small.contiguous(memory_format=torch.channels_last))
@@ -78,7 +78,7 @@ def enlarge(model: Model, hr: Tensor, lr: Tensor | None) -> Tensor:
 
 
 def objective_for(
-    model: Model, weights: tuple[float, float, float], chroma: float, adversary: Adversary | None
+    model: AnyModel, weights: tuple[float, float, float], chroma: float, adversary: Adversary | None
 ) -> Objective:
     """The objective that fits a model: of its kind, and with an adversary where there is one."""
     if isinstance(model, InvertibleRescaler):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.images import from_uint8
+from invertible_rescaling.models import AnyModel
 from training.objectives import Objective
 from training.options import Options
 
@@ -16,7 +16,7 @@ from training.options import Options
 class TrainStep(nn.Module):
     """The loss as a module's forward, which is what DistributedDataParallel and autocast wrap."""
 
-    def __init__(self, model: Model, objective: Objective) -> None:
+    def __init__(self, model: AnyModel, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
@@ -55,7 +55,7 @@ class Average:
         decay: at last; 0 keeps the newest weights only.
     """
 
-    def __init__(self, model: Model, decay: float) -> None:
+    def __init__(self, model: AnyModel, decay: float) -> None:
         self.module = copy.deepcopy(model)
         device = next(iter(self.module.parameters())).device
         exact = torch.float32 if device.type == "mps" else torch.float64  # of what is computed once a step
@@ -67,7 +67,7 @@ class Average:
         self._decay.fill_(decay)
 
     @torch.no_grad()
-    def update(self, model: Model, taken: Tensor | None = None) -> None:
+    def update(self, model: AnyModel, taken: Tensor | None = None) -> None:
         """Take in the weights of a step, or, where ``taken`` is 0 in place of 1, leave all as it is."""
         warm = torch.minimum(self._decay, (1 + self.count) / (10 + self.count))
         share = torch.where(self.count == 0, 1.0, 1 - warm)

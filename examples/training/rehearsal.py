@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 
 from invertible_rescaling import InvertibleRescaler, RescalingLoss
-from invertible_rescaling.checkpoint import Storable as Model
 from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
+from invertible_rescaling.models import AnyModel
 from invertible_rescaling.testing import randomize
 from training.loop import Trainer
 from training.options import Options
@@ -27,7 +27,7 @@ class RehearsalError(RescalingError, RuntimeError):
     """A machine computes something else than it should."""
 
 
-def check_gradients(model: Model, precision: str, device: torch.device, say: Say) -> None:
+def check_gradients(model: AnyModel, precision: str, device: torch.device, say: Say) -> None:
     """Compare a step's gradient on a device with float64's on the CPU, for one coupling a stage.
 
     Raises:
@@ -66,7 +66,7 @@ def check_gradients(model: Model, precision: str, device: torch.device, say: Say
 
 
 def check_graph(
-    options: Options, accelerator: Accelerator, model: Model, sampler: PatchSampler, say: Say
+    options: Options, accelerator: Accelerator, model: AnyModel, sampler: PatchSampler, say: Say
 ) -> None:
     """Compare the losses of a few steps as a graph with those of the eager loop.
 
@@ -86,7 +86,7 @@ def check_graph(
 
 
 def race(
-    options: Options, accelerator: Accelerator, model: Model, sampler: PatchSampler, say: Say
+    options: Options, accelerator: Accelerator, model: AnyModel, sampler: PatchSampler, say: Say
 ) -> Options:
     """Time the ways to run a step, print them, and return the options of the fastest."""
     ways = {"eager" if options.compile == "off" else "compiled": options}
@@ -112,7 +112,7 @@ def race(
     return ways[fastest]
 
 
-def _trainer(options: Options, accelerator: Accelerator, model: Model, sampler: PatchSampler) -> Trainer:
+def _trainer(options: Options, accelerator: Accelerator, model: AnyModel, sampler: PatchSampler) -> Trainer:
     """A run on a copy of the model that writes nothing."""
     accelerator.free_memory()
     whole = options if options.steps is not None else replace(options, warmup=100, ema=0.9)

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from invertible_rescaling._version import __version__
 from invertible_rescaling.cli.jobs import Teller, process
 from invertible_rescaling.cli.networks import Choice, device_of, load
-from invertible_rescaling.cli.provenance import VERSION
 from invertible_rescaling.cli.rescaling import check_tile
 from invertible_rescaling.cli.tasks import Options
 from invertible_rescaling.cli.walking import plan
@@ -66,7 +66,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(VERSION)
+        typer.echo(__version__)
         raise typer.Exit
 
 

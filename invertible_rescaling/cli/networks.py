@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from invertible_rescaling.checkpoint import load_checkpoint
 from invertible_rescaling.cli.provenance import Record
 from invertible_rescaling.errors import CheckpointError, ConfigError, UnknownNameError
 from invertible_rescaling.files import sha256_of
+from invertible_rescaling.loading import load_checkpoint
 from invertible_rescaling.models import iirn_x4  # noqa: F401  (registers the models)
 from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.rescaler import InvertibleRescaler

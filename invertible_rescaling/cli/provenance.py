@@ -3,17 +3,16 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 from typing import Any, Self
 
 from torch import Tensor
 
+from invertible_rescaling._version import __version__
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import Picture
 
 __all__: list[str] = []  # for the command line alone
 
-VERSION: str = import_module("invertible_rescaling").__version__
 KEY = "invertible_rescaling"
 _FORMAT = 1
 _KINDS = ("lr", "restored")
@@ -49,7 +48,7 @@ class Record:
     bits: int
     source_sha256: str
     pixels_sha256: str | None
-    version: str = VERSION
+    version: str = __version__
 
     @classmethod
     def of(cls, picture: Picture, lossy: bool, **facts: Any) -> Self:

@@ -1,25 +1,24 @@
 """What the networks for comparison share: bicubic down, a network up, and the two calls of a rescaler."""
 
 from abc import ABC, abstractmethod
-from importlib import import_module
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.calls import check_image, original_size
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, UnknownNameError
 from invertible_rescaling.functional import bicubic_resize, check_bits, pad_to_multiple, quantize
 from invertible_rescaling.hosting import Hosted
 from invertible_rescaling.specs import check_count, check_scale
 
-__all__ = ["SuperResolver", "build"]
+__all__ = ["SuperResolver"]
 
-_OWN = ("edsr", "esrgan", "srcnn", "srresnet")  # each in a module of its name
 _architectures: dict[str, type["SuperResolver"]] = {}
 
 
-class SuperResolver(Hosted, nn.Module, ABC):
+class SuperResolver(Hosted, ABC):
     """A network that enlarges LR ``(B, channels, h, w)`` to ``(B, channels, scale*h, scale*w)``.
 
     :meth:`downscale` is bicubic, so that a super-resolver can be measured beside an
@@ -67,6 +66,31 @@ class SuperResolver(Hosted, nn.Module, ABC):
             **self._sizes,
         }
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Make the untrained network that a :attr:`config` describes, of this class or one below it.
+
+        Raises:
+            ConfigError: no such network has that architecture, or it does not take these arguments.
+
+        Example:
+            >>> from invertible_rescaling import srcnn_x4
+            >>> from invertible_rescaling.comparison.super_resolver import SuperResolver
+            >>> type(SuperResolver.from_config(srcnn_x4().config)).__name__
+            'SRCNN'
+        """
+        options = dict(config)
+        name = options.pop("architecture", None)
+        known = {known: kind for known, kind in _architectures.items() if issubclass(kind, cls)}
+        if name not in known:
+            raise UnknownNameError(
+                f"no {cls.__name__} has the architecture {name!r}; known: {', '.join(sorted(known))}"
+            )
+        try:
+            return known[name](**options)
+        except TypeError as error:
+            raise ConfigError(f"the architecture {name!r} does not take {options!r}: {error}") from error
+
     @abstractmethod
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge LR; nothing is clamped or rounded."""
@@ -103,25 +127,6 @@ class SuperResolver(Hosted, nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.config.items() if name != "architecture")
-
-
-def build(config: dict[str, Any]) -> SuperResolver:
-    """Make the super-resolver that :attr:`SuperResolver.config` described.
-
-    Raises:
-        ConfigError: no architecture has that name, or it does not take these arguments.
-    """
-    options = dict(config)
-    name = options.pop("architecture", None)
-    if name in _OWN:
-        import_module(f"invertible_rescaling.comparison.{name}")
-    if name not in _architectures:
-        known = ", ".join(sorted({*_OWN, *_architectures}))
-        raise ConfigError(f"no architecture is named {name!r}; known: {known}")
-    try:
-        return _architectures[name](**options)
-    except TypeError as error:
-        raise ConfigError(f"the architecture {name!r} does not take {options!r}: {error}") from error
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:

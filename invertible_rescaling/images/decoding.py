@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from invertible_rescaling.errors import ImageError
-from invertible_rescaling.images import png
 from invertible_rescaling.images.carried import carried_by
 from invertible_rescaling.images.packages import deep, first_line, pillow, without_pillows_limit
 from invertible_rescaling.images.pictures import Picture
+from invertible_rescaling.images.png import decode_deep, is_deep
 
 __all__: list[str] = []  # for pictures alone
 
@@ -62,8 +62,8 @@ def _by_pillow(content: bytes, max_pixels: int) -> Picture:
             transparent = image.info.get("transparency")
             if transparent is not None:
                 array = np.stack((array, np.where(array == transparent, 0, 65535).astype(np.uint16)), axis=2)
-        elif png.is_deep(content):  # which Pillow cuts to 8 bits; it has checked the file all the same
-            array = _turned(png.decode_deep(content), orientation)
+        elif is_deep(content):  # which Pillow cuts to 8 bits; it has checked the file all the same
+            array = _turned(decode_deep(content), orientation)
         else:
             converted, new = _to_8_bits(upright, carried)
             notes += new

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from invertible_rescaling.images import to_uint8
+from invertible_rescaling.images.rgb import to_uint8
 
 __all__ = ["Panel", "compose"]
 
