@@ -1,7 +1,7 @@
 """What the models cost: Mo & Chen's Table 2 recomputed, and the columns that compare like with like.
 
     python examples/complexity.py
-    python examples/complexity.py iirn_x4:DEFAULT iirn_x4:V3 --size 40 40 --hr 256 256 --repeats 5 --json -
+    python examples/complexity.py iirn_x4:DEFAULT iirn_x2:V1 --size 40 40 --hr 256 256 --repeats 5 --json -
 
 The paper prints multiply-adds for a 40x40 input, which is LR for the super-resolution networks (160x160
 comes out) and HR for the rescalers. Beside that stand the multiply-adds of both directions for one HR size,
@@ -10,7 +10,7 @@ nothing; the times of a super-resolution network's way down are bicubic's.
 
 "Convolutions" are all convolutions' multiply-adds. "Counted as printed" adds one for each bias added,
 activation and value pooled, which comes within 1% of the printed figures. What is printed stands beside the
-paper's own network alone: weights may be those of another (iirn_x4:V3 has four couplings a stage, not eight).
+paper's own network alone: weights may be those of another (iirn_x2:V1 has four couplings, not eight).
 """
 
 import argparse
@@ -32,9 +32,9 @@ from evaluate import at_least
 from evaluation.report import align
 from evaluation.words import one_line, write_json
 from invertible_rescaling import ChannelAttention, RescalingError, create_model
-from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.models import AnyModel
+from invertible_rescaling.models.super_resolution import SuperResolver
 
 MODELS = ("srcnn_x4", "srresnet_x4", "srgan_x4", "esrgan_x4", "edsr_x4", "irn_x4", "iirn_x4")
 

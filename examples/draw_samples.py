@@ -19,7 +19,7 @@ from invertible_rescaling import InvertibleRescaler, RescalingError, create_mode
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
-from invertible_rescaling.images.sheet import SIDE, Panel, compose
+from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 from training.sources import photograph
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")

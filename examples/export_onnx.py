@@ -27,14 +27,14 @@ from torch import Tensor
 
 from evaluation.words import one_line
 from invertible_rescaling import GaussianLatent, RescalingError, create_model
-from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import ConfigError, MissingDependencyError
 from invertible_rescaling.export import OPSET, Downscale, Upscale, export_onnx
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import find_images, from_uint8, read_image
-from invertible_rescaling.loading import AnyModel
+from invertible_rescaling.models import AnyModel
 from invertible_rescaling.registry import list_models
-from invertible_rescaling.weights import WeightsEnum, choose_weights, load_with
+from invertible_rescaling.weights import read_metadata
+from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with
 from training.sources import photograph
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")

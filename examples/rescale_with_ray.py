@@ -32,14 +32,15 @@ import torch
 
 from evaluation.words import one_line
 from invertible_rescaling import RescalingError
-from invertible_rescaling.cli.jobs import Teller, clean, oversee
-from invertible_rescaling.cli.networks import Choice, load
-from invertible_rescaling.cli.rescaling import check_tile
-from invertible_rescaling.cli.running import own_stderr, signals
-from invertible_rescaling.cli.tasks import Options, Outcome, Task, perform
-from invertible_rescaling.cli.walking import Plan, plan
+from invertible_rescaling.cli.entry import own_stderr, signals
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
+from invertible_rescaling.pipeline.console import Console
+from invertible_rescaling.pipeline.networks import Choice, load
+from invertible_rescaling.pipeline.paths import Plan, plan
+from invertible_rescaling.pipeline.rescale import check_tile
+from invertible_rescaling.pipeline.run import clean, oversee
+from invertible_rescaling.pipeline.tasks import Options, Outcome, Task, perform
 
 TRIES = 3  # workers that a picture may take with it
 BLOCK = 8  # pictures that a worker is given at a time, at most
@@ -112,13 +113,15 @@ class Tries:
         self.counts.pop(index, None)
 
 
-def outcomes(tasks: Sequence[Task], options: Options, workers: Workers, teller: Teller) -> Iterator[Outcome]:
+def outcomes(
+    tasks: Sequence[Task], options: Options, workers: Workers, console: Console
+) -> Iterator[Outcome]:
     """Perform all tasks on the cluster and yield what comes of each, in the order they are done."""
     left = dict(enumerate(tasks))
     problem = "Ray lost it; its logs say more, and --resume tries it again"
     try:
         with cluster(workers):
-            count, device = fit(workers, len(tasks), teller)
+            count, device = fit(workers, len(tasks), console)
             options = replace(options, choice=replace(options.choice, device=device))
             for row in rescaled(tasks, options, workers, count, device):
                 task, found = left.pop(row["index"]), json.loads(row["outcome"])
@@ -210,7 +213,7 @@ def knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def fit(workers: Workers, tasks: int, teller: Teller) -> tuple[int, str]:
+def fit(workers: Workers, tasks: int, console: Console) -> tuple[int, str]:
     """How many workers, and on which device.
 
     Raises:
@@ -230,7 +233,9 @@ def fit(workers: Workers, tasks: int, teller: Teller) -> tuple[int, str]:
             raise ConfigError(
                 f"a worker needs {needs}, which this machine has not; see --threads and --device"
             )
-        teller.note(f"a worker needs {needs}, which no machine of the cluster has; waiting for one that does")
+        console.note(
+            f"a worker needs {needs}, which no machine of the cluster has; waiting for one that does"
+        )
     return max(1, min(workers.count or room, tasks)), device
 
 
@@ -346,13 +351,13 @@ def run(given: argparse.Namespace) -> int:
             load(choice).model.scale, options.tile
         )  # what is wrong with these is wrong for all pictures
     workers = Workers(given.address, given.workers, given.threads, given.gpus, given.device)
-    teller = Teller.of(given.quiet)
+    console = Console.of(given.quiet)
     with given.report.open("w") if given.report else contextlib.nullcontext() as report:
 
         def work(tasks: Sequence[Task]) -> Iterator[Outcome]:
-            return recorded(outcomes(tasks, options, workers, teller), todo, report)
+            return recorded(outcomes(tasks, options, workers, console), todo, report)
 
-        return oversee(todo, given.direction, work, teller)
+        return oversee(todo, given.direction, work, console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ r"""Make a trained checkpoint part of the package: measure it, store it small, a
         --benchmarks ../shared/data/benchmarks --licence Apache-2.0 --device-used "NVIDIA H200" --hours 2.5 \
         --data "CID22 training split" "CC BY-SA 4.0" 207 --data "CLIC 2025 validation split" "Unsplash" 26
 
-Writes ``MODEL_vN.safetensors`` and ``MODEL_vN.json`` to ``invertible_rescaling/pretrained``, which is all
+Writes ``MODEL_vN.safetensors`` and ``MODEL_vN.json`` to ``invertible_rescaling/weights/files``, which is all
 that ``MODEL(weights="VN")`` needs; the highest N is ``"DEFAULT"``. Weights are stored in float16 if that
 costs less than 0.01 dB on every benchmark, otherwise in float32. The figures are those of the stored file.
 """
@@ -33,11 +33,11 @@ from invertible_rescaling import (
     load_checkpoint,
     save_checkpoint,
 )
-from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import CheckpointError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.models import AnyModel
-from invertible_rescaling.weights import PRETRAINED, Weights, weights_of
+from invertible_rescaling.weights import read_metadata
+from invertible_rescaling.weights.enums import PRETRAINED, Weights, weights_of
 
 TOLERATED_DB = 0.01
 LARGEST_MB = 20.0

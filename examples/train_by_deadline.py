@@ -28,8 +28,8 @@ from accelerate import Accelerator
 
 import train_div2k
 from invertible_rescaling import RescalingError
-from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.models import AnyModel
+from invertible_rescaling.training import PatchSampler
 from training.curves import draw_curves, read_curves
 from training.options import OptionError, Options, duration, parse_options
 from training.rehearsal import check_gradients, check_graph, race

@@ -31,8 +31,8 @@ from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
 from invertible_rescaling import InvertibleRescaler, RescalingError
-from invertible_rescaling.data import ImagePair, PatchSampler
 from invertible_rescaling.models import AnyModel
+from invertible_rescaling.training import ImagePair, PatchSampler
 from training.building import begun, build_model
 from training.defaults import settle_recipe, start_options
 from training.demo import demo_options, finish_demo

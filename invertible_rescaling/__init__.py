@@ -14,15 +14,15 @@ from importlib import import_module
 from typing import Any
 
 from invertible_rescaling._version import __version__ as __version__
-from invertible_rescaling.base import Inverse, InvertibleModule, InvertibleSequential
-from invertible_rescaling.checkpoint import save_checkpoint
-from invertible_rescaling.couplings import AdditiveCoupling, AffineCoupling
 from invertible_rescaling.errors import RescalingError
-from invertible_rescaling.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
-from invertible_rescaling.loading import load_checkpoint
+from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
+from invertible_rescaling.layers.coupling import AdditiveCoupling, AffineCoupling
+from invertible_rescaling.layers.haar import HaarDownsampling
+from invertible_rescaling.layers.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
+from invertible_rescaling.layers.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock
 from invertible_rescaling.losses import RescalingLoss
 from invertible_rescaling.metrics import psnr, ssim
-from invertible_rescaling.models import (
+from invertible_rescaling.models.factories import (
     edsr_x4,
     esrgan_x4,
     iirn_x2,
@@ -41,7 +41,9 @@ from invertible_rescaling.models import (
     srgan_x4,
     srresnet_x4,
 )
-from invertible_rescaling.original_irn import load_original_irn
+from invertible_rescaling.models.loading import load_checkpoint
+from invertible_rescaling.models.original_irn import load_original_irn
+from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.registry import (
     create_model,
     list_models,
@@ -49,9 +51,7 @@ from invertible_rescaling.registry import (
     register_model,
     register_subnet,
 )
-from invertible_rescaling.rescaler import InvertibleRescaler
-from invertible_rescaling.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock
-from invertible_rescaling.transforms import HaarDownsampling
+from invertible_rescaling.weights.checkpoint import save_checkpoint
 
 __all__ = [
     "CRDB",
@@ -101,9 +101,7 @@ __all__ = [
     "ssim",
 ]
 
-_LATER = frozenset(
-    {"comparison", "data", "export", "flows", "images", "reach", "reversible", "testing", "windows"}
-)
+_LATER = frozenset({"evaluation", "export", "flows", "images", "testing", "tiling", "training"})
 
 
 def __getattr__(name: str) -> Any:

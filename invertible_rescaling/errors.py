@@ -1,4 +1,4 @@
-"""The library's exceptions: one root, one class for each kind of mistake.
+"""Exceptions: one root, one class for each kind of mistake.
 
 Every message names the offending value, the rule it breaks and a way out. Each class also derives
 from the built-in exception that plain Python code would have raised, so ``except ValueError`` works
@@ -57,3 +57,8 @@ class InvertibilityError(RescalingError, AssertionError):
 
 class MissingDependencyError(RescalingError, ImportError):
     """An optional package is needed for this call and is not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or is."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -20,8 +20,8 @@ from invertible_rescaling._version import __version__
 from invertible_rescaling.errors import ConfigError, MissingDependencyError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.functional import check_bits
-from invertible_rescaling.latents import GaussianLatent
-from invertible_rescaling.loading import AnyModel
+from invertible_rescaling.layers.latents import GaussianLatent
+from invertible_rescaling.models.loading import AnyModel
 
 __all__ = ["OPSET", "Direction", "Downscale", "Upscale", "export_onnx", "export_program"]
 
@@ -49,7 +49,7 @@ class Direction(nn.Module, ABC):
         if not isinstance(model, AnyModel):
             raise ConfigError(
                 f"{type(self).__name__} takes an InvertibleRescaler or a super-resolver of "
-                f"invertible_rescaling.comparison, got {type(model).__name__}"
+                f"invertible_rescaling.models.super_resolution, got {type(model).__name__}"
             )
         self.model = model
         self.train(model.training)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, so that no reader meets half of one, and their hashes."""
+"""Atomic writing of files, and their hashes."""
 
 import contextlib
 import hashlib

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
-from invertible_rescaling.base import InvertibleModule
-from invertible_rescaling.conditions import apply
 from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.layers.base import InvertibleModule
+from invertible_rescaling.layers.conditioning import apply
 
 __all__ = ["FlowTransform", "FreiaLayer", "LazyFlowTransform"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, quantize
-from invertible_rescaling.rescaler import InvertibleRescaler
+from invertible_rescaling.models.rescaler import InvertibleRescaler
 
 __all__ = ["RescalingLoss", "RescalingLossTerms", "charbonnier"]
 

@@ -1,4 +1,4 @@
-"""Whether a module still computes what its class is known to: nothing overridden, patched or hooked."""
+"""Checks that a module computes what its class does: no override, patch or hook."""
 
 from collections.abc import Sequence
 from itertools import takewhile

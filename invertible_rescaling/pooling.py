@@ -1,4 +1,4 @@
-"""What global pooling goes by where a network sees an image in pieces."""
+"""Rules for global pooling where a network sees an image in tiles."""
 
 import threading
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling import AdditiveCoupling, AffineCoupling, InvertibleModule, InvertibleSequential
-from invertible_rescaling.reversible import reversible_forward, reversible_inverse
+from invertible_rescaling.layers import reversible_forward, reversible_inverse
 from invertible_rescaling.testing import randomize
 from tests.strategies import SUBNETS, SmallConv, uniform
 

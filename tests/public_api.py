@@ -17,8 +17,8 @@ _NOT_OURS = frozenset({"extra_repr"})
 
 
 def modules() -> list[ModuleType]:
-    """The package and all its modules."""
-    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py"]
+    """The package, its modules and its folders: what lies within a folder is public by the folder's face."""
+    paths = sorted({*PACKAGE.glob("*.py"), *PACKAGE.rglob("__init__.py")})
     names = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
     return [importlib.import_module(name.removesuffix(".__init__")) for name in names]
 
@@ -38,9 +38,15 @@ def inventory() -> list[str]:
     lines = []
     for name, thing in public().items():
         lines.append(name + _parameters(thing))
-        if inspect.isclass(thing) and thing.__module__ == name.rpartition(".")[0]:
+        if inspect.isclass(thing) and _is_home(name, thing):
             lines += [f"{name}.{member}" for member in _members(thing)]
     return sorted(lines)
+
+
+def _is_home(name: str, thing: type) -> bool:
+    """Whether a class is listed with its members here: under the face of its folder, or its module."""
+    place = name.rpartition(".")[0]
+    return place != PACKAGE.name and f"{thing.__module__}.".startswith(f"{place}.")
 
 
 def _members(cls: type) -> list[str]:

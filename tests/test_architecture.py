@@ -12,36 +12,37 @@ from types import ModuleType
 import pytest
 
 import invertible_rescaling
+from tests import tree
 from tests.public_api import inventory, modules, public
 
 PACKAGE = Path(invertible_rescaling.__file__).parent
 INTERFACE = Path(__file__).with_name("public_api.txt")
 
-# The lowest floor first; a module imports only from floors below its own.
-FLOORS = (
-    ("errors", "files", "pooling", "_version"),
-    ("overrides", "patches", "conditions"),
+# The lowest level first. A folder or module at the root imports only from levels below its own; within a
+# folder modules import each other, but never round about.
+LEVELS = (
+    ("errors", "files", "_version"),
+    ("overrides", "pooling"),
     ("kernels",),
-    (
-        *("base", "subnets", "functional", "registry", "metrics"),
-        *("images", "data", "halfsteps", "windows", "standins"),
-    ),
-    (
-        *("couplings", "flows", "transforms", "latents", "specs", "undoing", "testing"),
-        *("reach", "gathering", "calls", "checkpoint", "model_card"),
-    ),
-    ("layerwise", "tiling", "reversible", "fetching"),
-    ("weights",),
-    ("hub",),
-    ("hosting",),
-    ("comparison", "rescaler"),
-    ("loading", "losses"),
-    ("original_irn", "evaluation", "models", "export"),
+    ("functional", "registry", "metrics", "images", "testing"),
+    ("layers", "weights"),
+    ("tiling", "flows"),
+    ("models",),
+    ("losses", "export", "evaluation", "training"),
+    ("pipeline",),
     ("cli",),
 )
-FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level}
+# What a room must never do, whatever the levels allow.
+FORBIDDEN = {
+    "layers": ("models", "images", "weights", "files"),
+    "weights": ("models", "layers"),
+    "images": ("layers", "models"),
+    "pipeline": ("training",),
+    "training": ("pipeline",),
+}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
-ids = {"ids": [path.stem for path in MODULES]}
+ids = {"ids": [str(path.relative_to(PACKAGE)) for path in MODULES]}
 
 
 def _room(path: Path) -> str:
@@ -137,28 +138,35 @@ print(failed)
     assert _python(code).strip() == "[]"
 
 
-def test_every_module_has_its_floor() -> None:
-    assert {_room(path) for path in MODULES} <= FLOOR.keys()
+def test_every_module_has_its_level() -> None:
+    assert {_room(path) for path in MODULES} <= LEVEL.keys()
 
 
 @pytest.mark.parametrize("path", MODULES, **ids)
-def test_a_module_imports_only_from_floors_below(path: Path) -> None:
+def test_a_module_imports_only_from_levels_below(path: Path) -> None:
     here = _room(path)
     for name in _imports(path):
         package, _, rest = name.partition(".")
         if package != "invertible_rescaling":
             continue
         there = rest.split(".")[0]
-        assert there in FLOOR, f"{path.name} imports {name}: from the module, please, not from the package"
-        assert FLOOR[there] < FLOOR[here] or (
-            here == there and here in ("cli", "comparison", "images", "kernels")
-        ), f"{here} imports {there}"
+        assert there in LEVEL, f"{path.name} imports {name}: from the module, please, not from the package"
+        assert LEVEL[there] < LEVEL[here] or here == there, f"{here} imports {there}"
+        assert there not in FORBIDDEN.get(here, ()), f"{here} must not import {there}"
+
+
+def test_nothing_imports_programs_examples_or_tests() -> None:
+    outside = {path.stem for path in PACKAGE.parent.glob("examples/*.py")} | {"examples", "tests"}
+    for path in MODULES:
+        assert not outside & {name.split(".")[0] for name in _imports(path)}, path
 
 
 def test_the_rule_would_notice(tmp_path) -> None:
     bad = tmp_path / "bad.py"
-    bad.write_text("def f():\n    from invertible_rescaling.models import irn_x4\n    import PIL.Image\n")
-    assert _imports(bad) == {"invertible_rescaling.models.irn_x4", "PIL.Image"}
+    bad.write_text(
+        "def f():\n    from invertible_rescaling.models.factories import irn_x4\n    import PIL.Image\n"
+    )
+    assert _imports(bad) == {"invertible_rescaling.models.factories.irn_x4", "PIL.Image"}
 
 
 @pytest.mark.parametrize(
@@ -167,11 +175,10 @@ def test_the_rule_would_notice(tmp_path) -> None:
         ("PIL", "images"),
         ("imagecodecs", "images"),
         ("tifffile", "images"),
-        ("pytorch_wavelets", "latents"),
-        ("pywt", "latents"),
+        ("pytorch_wavelets", "layers"),
+        ("pywt", "layers"),
         ("onnxscript", "export"),
         ("typer", "cli"),
-        ("rich", "cli"),
     ],
 )
 def test_optional_packages_have_one_owner(name: str, owner: str) -> None:
@@ -179,12 +186,17 @@ def test_optional_packages_have_one_owner(name: str, owner: str) -> None:
     assert mentions == {owner}
 
 
+def test_contributing_shows_the_tree_as_the_imports_draw_it() -> None:
+    """``python -m tests.tree`` prints what is to stand there."""
+    assert f"```\n{tree.draw()}\n```" in (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+
+
 def test_the_registry_knows_no_torch() -> None:
     assert not any(name.split(".")[0] in ("torch", "numpy") for name in _imports(PACKAGE / "registry.py"))
 
 
 def test_couplings_know_no_sub_network() -> None:
-    assert not any("subnets" in name for name in _imports(PACKAGE / "couplings.py"))
+    assert not any("subnets" in name for name in _imports(PACKAGE / "layers" / "coupling.py"))
 
 
 def _python(code: str) -> str:
@@ -218,6 +230,7 @@ def test_importing_the_package_imports_nothing_optional() -> None:
 import sys, torch
 before = set(sys.modules)  # torch itself imports some of these where they are installed
 import invertible_rescaling
+from tests import tree
 from tests.public_api import inventory, modules, public
 print(sorted({optional} & (set(sys.modules) - before)))
 """
@@ -227,22 +240,21 @@ print(sorted({optional} & (set(sys.modules) - before)))
 
 def test_what_few_need_is_imported_when_it_is_asked_for() -> None:
     later = [
+        "evaluation",
         "export",
-        "fetching",
         "flows",
-        "layerwise",
-        "reach",
-        "reversible",
+        "images",
         "tiling",
-        "undoing",
-        "windows",
+        "training",
+        "weights.download",
+        "weights.hub",
     ]
     code = f"""
 import sys, invertible_rescaling
 print([name for name in {later} if f"invertible_rescaling.{{name}}" in sys.modules])
 """
     assert _python(code).strip() == "[]"
-    asked = "import invertible_rescaling as r; print(r.reach.reach_of, r.images)"
+    asked = "import invertible_rescaling as r; print(r.tiling.reach_of, r.images)"
     assert _python(asked).startswith("<function reach_of")
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = invertible_rescaling.nothing
@@ -278,6 +290,7 @@ def state():
             torch.is_grad_enabled())
 before = state()
 import invertible_rescaling
+from tests import tree
 from tests.public_api import inventory, modules, public
 assert state() == before
 """

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
         else names
     )
     assert names == set(tracked)
-    assert {"invertible_rescaling/py.typed", "invertible_rescaling/pretrained/LICENSE.md"} <= names
+    assert {"invertible_rescaling/py.typed", "invertible_rescaling/weights/files/LICENSE.md"} <= names
     assert any(name.endswith(".safetensors") for name in names)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 import draw_samples
 from invertible_rescaling import iirn_x4, save_checkpoint
 from invertible_rescaling.images import write_image
-from invertible_rescaling.images.sheet import CAPTION, MARGIN, SIDE
+from invertible_rescaling.images.contact_sheet import CAPTION, MARGIN, SIDE
 
 
 @pytest.fixture

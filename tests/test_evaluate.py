@@ -27,7 +27,7 @@ from invertible_rescaling import (
 )
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, read_image, write_image
-from invertible_rescaling.images.sheet import CAPTION, MARGIN, SIDE
+from invertible_rescaling.images.contact_sheet import CAPTION, MARGIN, SIDE
 from invertible_rescaling.weights import IIRN_X4_Weights, weights_of
 from training.options import Options
 

@@ -15,7 +15,7 @@ from evaluation.picture import draw, panel
 from evaluation.report import Report
 from evaluation.task import Task
 from invertible_rescaling.images import write_image
-from invertible_rescaling.images.sheet import Panel
+from invertible_rescaling.images.contact_sheet import Panel
 from tests.strategies import uint8_image, uniform
 
 # PSNR/SSIM as they stand in print, once more.

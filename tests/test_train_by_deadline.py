@@ -7,7 +7,7 @@ from accelerate.state import AcceleratorState
 import train_by_deadline
 import train_div2k
 from invertible_rescaling import iirn_x4, irn_x2, load_checkpoint
-from invertible_rescaling.checkpoint import read_metadata
+from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
 from training import rehearsal
 from training.rehearsal import RehearsalError, check_gradients

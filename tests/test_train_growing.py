@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from invertible_rescaling import InvertibleRescaler, iirn_x2, iirn_x4
+from invertible_rescaling import InvertibleRescaler, iirn_x2, iirn_x4, small_x4
 from invertible_rescaling.testing import randomize
 from training.building import build_model
 from training.growing import grow
@@ -46,8 +46,8 @@ def test_couplings_are_not_left_out() -> None:
 
 
 def test_shipped_weights_are_grown_by_the_training_program() -> None:
-    model = build_model(Options(model="iirn_x4", weights="V3", blocks=(8,)))
-    small = iirn_x4(weights="V3")
+    model = build_model(Options(model="small_x4", weights="V1", blocks=(8,)))
+    small = small_x4(weights="V1")
     assert model.blocks == (8, 8)
     hr = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(model.downscale(hr), small.downscale(hr), rtol=0, atol=0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from invertible_rescaling import RescalingLoss, iirn_x2, iirn_x4, srcnn_x4
-from invertible_rescaling.data import ImagePair
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.training import ImagePair
 from training import machine
 from training.machine import compile_model, compiler_problem, device_for_images, settle
 from training.options import OptionError, Options

@@ -10,11 +10,11 @@ from accelerate.state import AcceleratorState
 
 import train_div2k
 from invertible_rescaling import InvertibleRescaler, create_model, load_checkpoint, save_checkpoint
-from invertible_rescaling.checkpoint import read_metadata
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.evaluation import model_rescale
 from invertible_rescaling.images import read_image
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
 from training.defaults import settle_recipe, settle_steps
 from training.loop import Trainer

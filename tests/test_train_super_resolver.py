@@ -16,10 +16,10 @@ from torch.nn.functional import l1_loss, logsigmoid, mse_loss, relu
 import train_div2k
 import training.adversary
 from invertible_rescaling import create_model, load_checkpoint
-from invertible_rescaling.checkpoint import read_metadata
-from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, read_image, write_image
+from invertible_rescaling.models.super_resolution import SuperResolver
+from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
 from tests.strategies import uniform
 from training.adversary import RECIPES, Adversary, Discriminator, DiscriminatorStep, vgg_features

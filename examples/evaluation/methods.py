@@ -11,10 +11,10 @@ from evaluation.origin import UNKNOWN, Origin, of_file, of_recipe
 from evaluation.task import Task
 from evaluation.words import one_line, tell_apart
 from invertible_rescaling import InvertibleRescaler, RescalingError, create_model, load_checkpoint
-from invertible_rescaling.comparison.super_resolver import SuperResolver
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.models import AnyModel
+from invertible_rescaling.models.super_resolution import SuperResolver
 from invertible_rescaling.weights import weights_of
 
 SEED = 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from invertible_rescaling import create_model
-from invertible_rescaling.checkpoint import read_metadata
+from invertible_rescaling.weights import read_metadata
 
 
 @dataclass(frozen=True)

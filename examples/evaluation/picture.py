@@ -13,7 +13,7 @@ from evaluation.words import one_line
 from invertible_rescaling import RescalingError
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.evaluation import measure
-from invertible_rescaling.images.sheet import SIDE, Panel, compose
+from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 
 COLUMNS = 4
 SUFFIXES = (".png", ".webp")

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from invertible_rescaling import InvertibleRescaler, create_model, list_models
-from invertible_rescaling.comparison.super_resolver import SuperResolver
-from invertible_rescaling.loading import model_of
-from invertible_rescaling.models import AnyModel
+from invertible_rescaling.models import AnyModel, model_of
+from invertible_rescaling.models.super_resolution import SuperResolver
 from invertible_rescaling.weights import weights_of
 from training.growing import grow
 from training.options import OptionError, Options

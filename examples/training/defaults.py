@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from invertible_rescaling import InvertibleRescaler
-from invertible_rescaling.data import ImagePair
+from invertible_rescaling.training import ImagePair
 from training.options import OptionError, Options
 from training.start import is_linear, takes_linear
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import nn
 
 from invertible_rescaling import InvertibleRescaler
-from invertible_rescaling.specs import blocks_per_stage
+from invertible_rescaling.models.config import blocks_per_stage
 from training.options import OptionError
 
 
@@ -25,8 +25,8 @@ def grow(model: InvertibleRescaler, blocks: int | Sequence[int]) -> InvertibleRe
 
     Example:
         >>> import torch
-        >>> from invertible_rescaling import iirn_x4
-        >>> small = iirn_x4(weights="V3")
+        >>> from invertible_rescaling import small_x4
+        >>> small = small_x4(weights="DEFAULT")
         >>> large = grow(small, 8)
         >>> hr = torch.rand(1, 3, 16, 16)
         >>> torch.equal(large.downscale(hr), small.downscale(hr))

@@ -14,11 +14,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from invertible_rescaling import save_checkpoint
-from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.models import AnyModel
+from invertible_rescaling.training import PatchSampler
 from training.adversary import Adversary
 from training.building import told_weights
 from training.defaults import settle_steps

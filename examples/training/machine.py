@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from invertible_rescaling import InvertibleRescaler
-from invertible_rescaling.data import ImagePair
 from invertible_rescaling.models import AnyModel
+from invertible_rescaling.training import ImagePair
 from training.options import OptionError, Options
 
 SHARE = 0.3  # of the free GPU memory that images may take unasked: DIV2K's 800 take 6.6 GB

@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 
 from invertible_rescaling import InvertibleRescaler, RescalingLoss
-from invertible_rescaling.data import PatchSampler
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.training import PatchSampler
 from training.loop import Trainer
 from training.options import Options
 

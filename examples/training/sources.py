@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invertible_rescaling.data import ImagePair, div2k_pairs, load_images
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images import find_images, read_image
+from invertible_rescaling.training import ImagePair, div2k_pairs, load_images
 from training.validation import ValidationImage
 
 Say = Callable[[str], None]

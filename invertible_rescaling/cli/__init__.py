@@ -1,4 +1,4 @@
-"""The command ``invertible-rescaling``: pictures at the shell. Needs Typer and Rich, the extra ``[cli]``."""
+"""The command ``invertible-rescaling``: pictures at the shell; needs the extra ``[cli]``."""
 
 import sys
 from collections.abc import Sequence
@@ -26,6 +26,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    from invertible_rescaling.cli.running import run
+    from invertible_rescaling.cli.entry import run
 
     return run(argv)

@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 import typer
 
 from invertible_rescaling._version import __version__
-from invertible_rescaling.cli.jobs import Teller, process
-from invertible_rescaling.cli.networks import Choice, device_of, load
-from invertible_rescaling.cli.rescaling import check_tile
-from invertible_rescaling.cli.tasks import Options
-from invertible_rescaling.cli.walking import plan
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
+from invertible_rescaling.pipeline.console import Console
+from invertible_rescaling.pipeline.networks import Choice, device_of, load
+from invertible_rescaling.pipeline.paths import plan
+from invertible_rescaling.pipeline.rescale import check_tile
+from invertible_rescaling.pipeline.run import process
+from invertible_rescaling.pipeline.tasks import Options
 
 __all__: list[str] = []  # for the command line alone
 
@@ -102,7 +103,7 @@ def downscale(
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
     choice = Choice(model, weights, device_of(device))
     options = Options("downscale", choice, found.kind, quality, _tile(tile), None, force, resume, max_pixels)
-    teller = Teller.of(quiet)
+    console = Console.of(quiet)
     _check_quality(options)
     if options.lossy:
         lost = (
@@ -111,9 +112,9 @@ def downscale(
         )
         if not allow_lossy:
             raise ConfigError(f"{lost}. Use png, or webp without --quality, or pass --allow-lossy")
-        teller.note(lost)
+        console.note(lost)
     check_tile(load(choice).model.scale, options.tile)  # what is wrong with these is wrong for all pictures
-    return process(found, options, jobs, teller)
+    return process(found, options, jobs, console)
 
 
 @app.command()
@@ -142,7 +143,7 @@ def upscale(
     _check_quality(options)
     if model is not None or weights is not None:
         check_tile(load(choice).model.scale, options.tile)
-    return process(found, options, jobs, Teller.of(quiet))
+    return process(found, options, jobs, Console.of(quiet))
 
 
 def _inputs_and_output(paths: list[Path]) -> tuple[list[Path], Path]:
@@ -189,32 +190,32 @@ def roundtrip(
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> int:
     """Shrink and bring back: PSNR and SSIM of ours and of bicubic, sizes in bytes, a side-by-side picture."""
-    from invertible_rescaling.cli.comparing import roundtrip as compare_all
+    from invertible_rescaling.cli.roundtrip import roundtrip as compare_all
 
     target = picture or Path("roundtrip.png")
     network = load(Choice(model, weights, device_of(device)))
-    return compare_all(paths, target, network, _tile(tile), rows, force, max_pixels, Teller.of())
+    return compare_all(paths, target, network, _tile(tile), rows, force, max_pixels, Console.of())
 
 
 @app.command()
 def models(json: Json = False) -> int:
     """List the models: parameters, trained weights, their licence and PSNR (RGB, dB) on benchmarks."""
-    from invertible_rescaling.cli import facts
+    from invertible_rescaling.cli import info as about
 
-    found, teller = facts.models(), Teller.of()
+    found, console = about.models(), Console.of()
     if json:
-        return _tell_all(facts.as_json(found), teller)
+        return _tell_all(about.as_json(found), console)
     columns = list(dict.fromkeys(key for row in found for key in row))
     table = [[_cell(row.get(key, "")) for key in columns] for row in found]
     widths = [max(map(len, cells)) for cells in zip(columns, *table, strict=True)]
     for line in (columns, *table):
-        teller.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return 0
 
 
-def _tell_all(lines: str, teller: Teller) -> int:
+def _tell_all(lines: str, console: Console) -> int:
     for line in lines.splitlines():
-        teller.say(line)
+        console.print(line)
     return 0
 
 
@@ -230,11 +231,11 @@ def info(
     json: Json = False,
 ) -> int:
     """Say what a picture or a checkpoint carries: what made it, of what size, and whether it was edited."""
-    from invertible_rescaling.cli import facts
+    from invertible_rescaling.cli import info as about
 
-    found, teller = facts.facts_of(path), Teller.of()
+    found, console = about.facts_of(path), Console.of()
     if json:
-        return _tell_all(facts.as_json(found), teller)
+        return _tell_all(about.as_json(found), console)
     for key, value in found.items():
-        teller.say(f"{key}: {value}")
+        console.print(f"{key}: {value}")
     return 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from invertible_rescaling.cli.networks import Network
-from invertible_rescaling.cli.rescaling import finish, restore, shrink, stored, unit
 from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_multiple
 from invertible_rescaling.images import Picture, decode_picture, encode_picture
-from invertible_rescaling.images.sheet import SIDE, Panel, compose
+from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
+from invertible_rescaling.pipeline.networks import Network
+from invertible_rescaling.pipeline.rescale import finish, restore, shrink, stored, unit
 
 __all__: list[str] = []  # for the command line alone
 

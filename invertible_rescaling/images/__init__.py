@@ -7,7 +7,7 @@ or tifffile: ``pip install invertible_rescaling[images]``.
 
 from invertible_rescaling.images.encoding import LOSSLESS, SUFFIXES, encode_picture
 from invertible_rescaling.images.io import MAX_PIXELS, decode_picture, read_picture, write_picture
-from invertible_rescaling.images.pictures import Picture
+from invertible_rescaling.images.picture import Picture
 from invertible_rescaling.images.rgb import (
     PICTURE_SUFFIXES,
     find_images,

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invertible_rescaling.errors import ImageError
-from invertible_rescaling.images.carried import carried_by
-from invertible_rescaling.images.packages import deep, first_line, pillow, without_pillows_limit
-from invertible_rescaling.images.pictures import Picture
-from invertible_rescaling.images.png import decode_deep, is_deep
+from invertible_rescaling.errors import ImageError, first_line
+from invertible_rescaling.images.backends import deep, pillow, without_pillows_limit
+from invertible_rescaling.images.metadata import carried_by
+from invertible_rescaling.images.picture import Picture
+from invertible_rescaling.images.png16 import decode_deep, is_deep
 
 __all__: list[str] = []  # for pictures alone
 

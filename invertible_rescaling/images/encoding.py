@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from invertible_rescaling.errors import ImageError
-from invertible_rescaling.images.carried import packet_of
-from invertible_rescaling.images.packages import pillow
-from invertible_rescaling.images.pictures import Picture
-from invertible_rescaling.images.png import HEADER_END, chunk, encode_deep
+from invertible_rescaling.images.backends import pillow
+from invertible_rescaling.images.metadata import packet_of
+from invertible_rescaling.images.picture import Picture
+from invertible_rescaling.images.png16 import HEADER_END, chunk, encode_deep
 
 __all__ = ["LOSSLESS", "SUFFIXES", "encode_picture"]
 

@@ -8,7 +8,7 @@ from invertible_rescaling.errors import ImageError, MissingDependencyError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images.decoding import decode, said_by
 from invertible_rescaling.images.encoding import encode_picture, format_of
-from invertible_rescaling.images.pictures import Picture
+from invertible_rescaling.images.picture import Picture
 
 __all__ = ["MAX_PIXELS", "decode_picture", "read_picture", "write_picture"]
 

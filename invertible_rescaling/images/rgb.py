@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invertible_rescaling.errors import DtypeError, ImageError, ShapeError
+from invertible_rescaling.errors import DtypeError, ImageError, ShapeError, first_line
 from invertible_rescaling.files import write_atomically
-from invertible_rescaling.images.packages import first_line, pillow
+from invertible_rescaling.images.backends import pillow
 
 __all__ = ["PICTURE_SUFFIXES", "find_images", "from_uint8", "read_image", "to_uint8", "write_image"]
 

@@ -1,5 +1,5 @@
-"""The sub-networks' own sums on CPU, arranged for speed; :func:`fast_kernels` switches them off."""
+"""Fast CPU kernels of the sub-networks, and the switch for them."""
 
-from invertible_rescaling.kernels.switch import fast_kernels
+from invertible_rescaling.kernels.dispatch import fast_kernels
 
 __all__ = ["fast_kernels"]

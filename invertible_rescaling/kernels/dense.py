@@ -4,7 +4,7 @@ Three things make the plain modules slow there: concatenations of ever longer fe
 tensors whose pages the system hands out one by one, and convolutions with a handful of filters, which
 leave most of a vector register empty. Here all features of a sub-network share one buffer, work goes on in
 strips of rows that stay in the cache, attention is folded into the weights that follow it, and
-convolutions with few filters run as in :mod:`~invertible_rescaling.kernels.narrow`. Results equal the
+convolutions with few filters run as in :mod:`~invertible_rescaling.kernels.narrow_conv`. Results equal the
 plain modules' up to rounding.
 """
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertible_rescaling.kernels.narrow import add_columns, columns_of, is_narrow
-from invertible_rescaling.kernels.switch import take
+from invertible_rescaling.kernels.narrow_conv import add_columns, columns_of, is_narrow
+from invertible_rescaling.kernels.workspace import take
 
 __all__: list[str] = []  # for the sub-networks alone
 

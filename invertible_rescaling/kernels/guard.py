@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from invertible_rescaling.kernels.narrow import OutputConv
-from invertible_rescaling.kernels.switch import is_ordinary
+from invertible_rescaling.kernels.dispatch import is_ordinary
+from invertible_rescaling.kernels.narrow_conv import OutputConv
 from invertible_rescaling.overrides import any_global_hook, has_hooks, has_patches
 
 __all__: list[str] = []  # for the sub-networks alone

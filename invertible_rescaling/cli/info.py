@@ -1,0 +1,122 @@
+"""What there is, and what files carry: the commands ``models`` and ``info``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invertible_rescaling.errors import ConfigError, first_line
+from invertible_rescaling.files import sha256_of
+from invertible_rescaling.images import Picture, read_picture
+from invertible_rescaling.models.rescaler import InvertibleRescaler
+from invertible_rescaling.pipeline.networks import shipped
+from invertible_rescaling.pipeline.record import Record, record_of
+from invertible_rescaling.pipeline.tasks import as_made, edited
+from invertible_rescaling.registry import create_model, list_models
+from invertible_rescaling.weights.checkpoint import read_metadata, verify_checkpoint
+from invertible_rescaling.weights.enums import WeightsEnum
+
+__all__: list[str] = []  # for the command line alone
+
+_BENCHMARKS = ("Set5", "Set14", "BSD100")
+
+
+def models() -> list[dict[str, Any]]:
+    """All models by name; those with trained weights once for each set of them.
+
+    Returns:
+        ``model``, ``kind`` (``rescaler``, or ``super-resolver``, to compare with), ``parameters``,
+        ``weights`` (with ``(default)`` behind the newest), ``licence`` and, for each benchmark, PSNR in dB
+        on RGB.
+    """
+    rows: list[dict[str, Any]] = []
+    for name in list_models():
+        try:
+            with torch.device("meta"):  # to look at, without memory
+                model = create_model(name)
+        except Exception as error:  # of another package's model, which may need arguments, or be broken
+            rows.append({"model": name, "kind": f"cannot be made as it is ({first_line(error)})"})
+            continue
+        kind = "rescaler" if isinstance(model, InvertibleRescaler) else "super-resolver"
+        members = shipped(name)
+        rows += [_trained(name, kind, member, member is members[-1]) for member in reversed(members)]
+        if not members:
+            parameters = sum(p.numel() for p in model.parameters())
+            rows.append({"model": name, "kind": kind, "parameters": parameters, "weights": "none yet"})
+    return rows
+
+
+def _trained(name: str, kind: str, member: WeightsEnum, newest: bool) -> dict[str, Any]:
+    known = member.value
+    figures = {key: known.metrics[key]["psnr_rgb"] for key in _BENCHMARKS if key in known.metrics}
+    return {
+        "model": name,
+        "kind": kind,
+        "parameters": known.parameters,
+        "weights": member.name + (" (default)" if newest else ""),
+        "licence": known.licence,
+        **{key: round(value, 2) for key, value in figures.items() if value is not None},
+    }
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """What a picture or a checkpoint carries, as plain data.
+
+    Raises:
+        ImageError: the file is neither, or is corrupt.
+        CheckpointError: it is a checkpoint, and damaged.
+    """
+    if path.suffix == ".safetensors":
+        return _of_checkpoint(path)
+    return _of_picture(read_picture(path))
+
+
+def _of_checkpoint(path: Path) -> dict[str, Any]:
+    verify_checkpoint(path)
+    found, sha256 = read_metadata(path), sha256_of(path)
+    names = [
+        f"{name} {member.name}"
+        for name in list_models(pretrained=True)
+        for member in shipped(name)
+        if member.value.sha256 == sha256
+    ]
+    return {
+        "kind": "checkpoint",
+        "sha256": sha256,
+        "shipped as": names[0] if names else "not shipped",
+        **found["config"],
+        **{key: value for key, value in found["metadata"].items() if key not in found["config"]},
+    }
+
+
+def _of_picture(picture: Picture) -> dict[str, Any]:
+    height, width = picture.size
+    facts: dict[str, Any] = {"kind": picture.kind, "size": f"{width}x{height}"}
+    facts |= {"ICC profile": f"{len(picture.icc):,} bytes"} if picture.icc else {}
+    facts |= {"EXIF": f"{len(picture.exif):,} bytes"} if picture.exif else {}
+    try:
+        record = record_of(picture)
+    except ConfigError as error:
+        return facts | {"made by": f"invertible_rescaling; {error}"}
+    return facts | (_of_record(picture, record) if record else {"made by": "nothing of this library"})
+
+
+def _of_record(picture: Picture, record: Record) -> dict[str, Any]:
+    members = [m.name for m in shipped(record.model) if m.value.sha256 == record.weights_sha256]
+    facts: dict[str, Any] = {
+        "made by": f"invertible_rescaling {record.version}",
+        "as": {"lr": "LR, by downscale", "restored": "restored, by upscale"}[record.kind],
+        "model": f"{record.model}, scale {record.scale}",
+        "weights": f"{members[0] if members else 'not shipped'}, SHA-256 {record.weights_sha256}",
+        "original size": "{1}x{0}".format(*record.original_size),
+        "source": f"SHA-256 {record.source_sha256}",
+    }
+    problem = edited(as_made(picture, record), record, kind=record.kind)
+    facts["pixels"] = problem or ("as written" if record.pixels_sha256 else "stored with loss")
+    return facts
+
+
+def as_json(facts: Any) -> str:
+    """For programs."""
+    return json.dumps(facts, indent=2)

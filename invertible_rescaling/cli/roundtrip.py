@@ -1,0 +1,71 @@
+"""The command ``roundtrip`` over files and folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from invertible_rescaling.cli.report import Comparison, draw, there_and_back
+from invertible_rescaling.errors import ConfigError, RescalingError
+from invertible_rescaling.files import write_atomically
+from invertible_rescaling.pipeline.console import Console
+from invertible_rescaling.pipeline.networks import Network
+from invertible_rescaling.pipeline.paths import pictures
+from invertible_rescaling.pipeline.run import INTERRUPTED
+
+__all__: list[str] = []  # for the command line alone
+
+
+def roundtrip(
+    inputs: Sequence[Path],
+    target: Path,
+    network: Network,
+    tile: int | None,
+    rows: int,
+    force: bool,
+    max_pixels: int,
+    console: Console,
+) -> int:
+    """Compare every picture with what comes back; return 0, 1 if any failed, or 130 if interrupted.
+
+    Raises:
+        ConfigError: the picture's file exists, or there is nothing to do.
+        OSError: it cannot be written.
+    """
+    if rows and target.suffix.lower() != ".png":
+        raise ConfigError(f"the side-by-side picture is a PNG file; {target} is none by its name")
+    if rows and target.exists() and not force:
+        raise ConfigError(f"{target} exists; pass --force to overwrite it, --picture FILE or --rows 0")
+    sources, failures = pictures(inputs)
+    if not sources and not failures:
+        raise ConfigError("no pictures were found; known are .png, .jpg, .webp, .tif and the like")
+    for path, why in failures:
+        console.error(f"{path}: {why}")
+    shown: list[Comparison] = []
+    sums: dict[str, list[float]] = {"ours": [], "bicubic": []}
+    failed = len(failures)
+    try:
+        for source in sources:
+            try:
+                found = there_and_back(network, source, max_pixels, tile)
+            except (RescalingError, OSError, RuntimeError, MemoryError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                console.error(f"{source}: {reason}")
+                failed += 1
+                continue
+            console.print(found.row())
+            for note in found.original.notes:
+                console.note(f"{note} ({source})")
+            for who, values in sums.items():
+                values.append(found.psnr[who])
+            if len(shown) < rows:
+                shown.append(found)
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        return INTERRUPTED
+    if len(sums["ours"]) > 1:
+        means = "; ".join(f"{who} {sum(values) / len(values):.2f} dB" for who, values in sums.items())
+        console.print(f"mean of {len(sums['ours'])}: {means}")
+    if shown:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, draw(shown))
+        console.print(f"wrote {target}")
+    return 1 if failed else 0

@@ -1,0 +1,33 @@
+"""Invertible layers, the sub-networks and latents they are made with, and reversible backpropagation."""
+
+from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
+from invertible_rescaling.layers.coupling import AdditiveCoupling, AffineCoupling, SubnetFactory
+from invertible_rescaling.layers.haar import HaarDownsampling
+from invertible_rescaling.layers.halfsteps import HalfStep, evaluate
+from invertible_rescaling.layers.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
+from invertible_rescaling.layers.reversible import ReversibleLayer, reversible_forward, reversible_inverse
+from invertible_rescaling.layers.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock
+
+__all__ = [
+    "CRDB",
+    "RRDB",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "ChannelAttention",
+    "Conv",
+    "DenseBlock",
+    "GaussianLatent",
+    "HaarDownsampling",
+    "HalfStep",
+    "Inverse",
+    "InvertibleModule",
+    "InvertibleSequential",
+    "Latent",
+    "ReversibleLayer",
+    "SubnetFactory",
+    "WaveletLatent",
+    "ZeroLatent",
+    "evaluate",
+    "reversible_forward",
+    "reversible_inverse",
+]

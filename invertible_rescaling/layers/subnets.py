@@ -1,0 +1,343 @@
+"""The networks phi, rho and eta inside a coupling; each keeps height and width.
+
+All use LeakyReLU(0.2), Xavier-normal weights times 0.1 in the hidden convolutions and a last
+convolution of zeros, so that an untrained coupling is the identity.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.kernels.dense_function import run_dense
+from invertible_rescaling.kernels.narrow_conv import OutputConv
+from invertible_rescaling.pooling import current_pooling
+
+__all__ = ["CRDB", "RRDB", "ChannelAttention", "Conv", "DenseBlock"]
+
+_INIT_SCALE = 0.1
+_RESIDUAL_SCALE = 0.2
+
+
+class ChannelAttention(nn.Module):
+    """CBAM's channel attention: weigh each channel by what the whole feature map holds.
+
+    ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))`` with one shared two-layer 1x1 MLP.
+
+    References:
+        Woo et al. 2018, *CBAM*, section 3.1.
+
+    Shapes:
+        ``(B, C, H, W) -> (B, C, H, W)``.
+
+    Args:
+        channels: C.
+        reduction: the MLP has ``max(1, C // reduction)`` hidden units.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import ChannelAttention
+        >>> ChannelAttention(32)(torch.rand(2, 32, 5, 7)).shape
+        torch.Size([2, 32, 5, 7])
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        _check_positive("ChannelAttention", channels=channels, reduction=reduction)
+        hidden = max(1, channels // reduction)
+        self.mlp = nn.Sequential(
+            _conv(channels, hidden, kernel_size=1), nn.ReLU(), _conv(hidden, channels, kernel_size=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention(x)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Return the weights alone, ``(B, C, 1, 1)`` in (0, 1)."""
+        rule = current_pooling()
+        mean, peak = _pooled(x) if rule is None else rule(x)
+        return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
+
+
+class _DenselyConnected(nn.Module):
+    """3x3 convolutions of ``growth`` filters, each reading the input and all features before it."""
+
+    def __init__(self, in_channels: int, growth: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            _conv(in_channels + i * growth, growth, dilation=dilation) for i, dilation in enumerate(dilations)
+        )
+        self.activation = nn.LeakyReLU(0.2)
+        self.out_channels = in_channels + len(dilations) * growth
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = _in_autocasts_dtype(x)
+        for conv in self.convs:
+            features = torch.cat((features, self.activation(conv(features))), dim=1)
+        return features
+
+
+class DenseBlock(nn.Module):
+    """IRN's sub-network: four densely connected 3x3 convolutions and a fifth that reads them all.
+
+    References:
+        Xiao et al. 2020, *Invertible Image Rescaling*, section 4.1; Huang et al. 2017, *DenseNet*.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out.
+        growth: filters of each hidden convolution.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import DenseBlock
+        >>> DenseBlock(9, 3)(torch.rand(1, 9, 6, 6)).abs().max()  # the last convolution starts as zeros
+        tensor(0., grad_fn=<MaxBackward1>)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, growth: int = 32) -> None:
+        super().__init__()
+        _check_positive("DenseBlock", in_channels=in_channels, out_channels=out_channels, growth=growth)
+        self.features = _DenselyConnected(in_channels, growth, dilations=(1, 1, 1, 1))
+        self.last = _zero_conv(self.features.out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fast = _run_fast(x, self.features, None, self.last)
+        out: Tensor = self.last(self.features(x)) if fast is None else fast
+        return out
+
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Compute one 3x3 convolution, until trained on; see :meth:`CRDB.set_linear`."""
+        _set_linear(self.last, weight, bias)
+
+
+class CRDB(nn.Module):
+    """IIRN's sub-network: three dilated, densely connected 3x3 convolutions and channel attention.
+
+    Convolutions of dilation 1, 2 and 4 make f1, f2, f3; attention weighs [x, f1, f2, f3]; a last 3x3
+    convolution makes the output. It is lighter than :class:`DenseBlock` and sees further.
+
+    References:
+        Mo & Chen 2021, *Image super-resolution via invertible image rescaling*, Fig. 3b.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out.
+        growth: filters of each hidden convolution.
+        reduction: of the attention's MLP.
+        dilation: of the second convolution; the third has its square. 1 takes dilation away.
+        attention: whether there is channel attention; without it nothing is pooled globally.
+
+    Raises:
+        ConfigError: a number that is no positive integer, or ``attention`` that is neither true nor false.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import CRDB
+        >>> CRDB(9, 3)(torch.rand(1, 9, 6, 6)).shape
+        torch.Size([1, 3, 6, 6])
+    """
+
+    attention: ChannelAttention | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        growth: int = 32,
+        reduction: int = 16,
+        dilation: int = 2,
+        attention: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "growth": growth}
+        _check_positive("CRDB", **sizes, dilation=dilation)
+        if not isinstance(attention, bool):
+            raise ConfigError(f"CRDB needs attention to be True or False, got {attention!r}")
+        self.features = _DenselyConnected(in_channels, growth, dilations=(1, dilation, dilation**2))
+        channels = self.features.out_channels
+        self.register_module("attention", ChannelAttention(channels, reduction) if attention else None)
+        self.last = _zero_conv(channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fast = _run_fast(x, self.features, self.attention, self.last)
+        if fast is not None:
+            return fast
+        features = self.features(x)
+        out: Tensor = self.last(features if self.attention is None else self.attention(features))
+        return out
+
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Compute exactly one 3x3 convolution, until trained on: the last layer reads the input alone.
+
+        The attention's second layer becomes zero, so that it weighs every channel by 0.5, and the kernel is
+        doubled to make up for it. The hidden convolutions stay as they are.
+
+        Args:
+            weight: ``(out_channels, in_channels, 3, 3)``.
+            bias: ``(out_channels,)``.
+
+        Raises:
+            ShapeError: parameters of other shapes.
+
+        Example:
+            >>> import torch
+            >>> from torch.nn.functional import conv2d
+            >>> from invertible_rescaling import CRDB
+            >>> block, weight, bias = CRDB(9, 3), torch.randn(3, 9, 3, 3), torch.zeros(3)
+            >>> block.set_linear(weight, bias)
+            >>> x = torch.rand(1, 9, 6, 6)
+            >>> torch.allclose(block(x), conv2d(x, weight, bias, padding=1), atol=1e-5)
+            True
+        """
+        if self.attention is None:
+            _set_linear(self.last, weight, bias)
+            return
+        _set_linear(self.last, 2 * weight, bias)
+        for parameter in self.attention.mlp[2].parameters():
+            nn.init.zeros_(parameter)
+
+
+class Conv(nn.Module):
+    """One 3x3 convolution, of zeros at first: the sub-network of the ``linear_*`` models.
+
+    A rescaler whose phi, rho and eta are single convolutions learns a *linear code*: phi adds the image's
+    details to LR and eta filters them out again. It is what larger sub-networks learn first, and
+    ``examples/train_div2k.py`` starts them from it. With no activation to halve its gain it is exact to fewer
+    couplings than the others: at a gain of 0.5 to eight a stage in float32.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out.
+
+    Raises:
+        ConfigError: a number that is no positive integer.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import Conv
+        >>> sum(p.numel() for p in Conv(9, 3).parameters())
+        246
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        _check_positive("Conv", in_channels=in_channels, out_channels=out_channels)
+        self.last = _zero_conv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(x)
+        return out
+
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Become the 3x3 convolution of these parameters; see :meth:`CRDB.set_linear`."""
+        _set_linear(self.last, weight, bias)
+
+
+class RRDB(nn.Module):
+    """ESRGAN's residual-in-residual dense block: ``x + 0.2 * body(x)`` of three residual dense blocks.
+
+    ``RRDB(64)`` is ESRGAN's own block, with as many channels out as in. Given ``out_channels``, as couplings
+    give it, a 3x3 convolution of zeros projects the result, itself scaled by 0.2: unscaled, or without the
+    projection where both numbers are equal, the skip connection would give couplings several times the
+    gain of the other sub-networks, and sixteen of them no exact inverse in float32.
+
+    References:
+        Wang et al. 2018, *ESRGAN*, section 3.1, Fig. 4.
+
+    Shapes:
+        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+
+    Args:
+        in_channels, out_channels: channels in and out; without ``out_channels`` there is no projection.
+        growth: filters of each hidden convolution.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import RRDB
+        >>> RRDB(9, 3)(torch.rand(1, 9, 6, 6)).shape
+        torch.Size([1, 3, 6, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int | None = None, growth: int = 32) -> None:
+        super().__init__()
+        _check_positive("RRDB", in_channels=in_channels, growth=growth)
+        self.blocks = nn.ModuleList(DenseBlock(in_channels, in_channels, growth) for _ in range(3))
+        self.projection: nn.Conv2d | None = None
+        if out_channels is not None:
+            _check_positive("RRDB", out_channels=out_channels)
+            self.projection = _zero_conv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        body = x
+        for block in self.blocks:
+            body = body + _RESIDUAL_SCALE * block(body)
+        out = x + _RESIDUAL_SCALE * body
+        return out if self.projection is None else _RESIDUAL_SCALE * self.projection(out)
+
+
+def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+
+
+def _run_fast(x: Tensor, features: nn.Module, attention: nn.Module | None, last: nn.Module) -> Tensor | None:
+    """What the kernels make of a sub-network; None where somebody's own modules are part of it."""
+    own = type(features) is _DenselyConnected and (attention is None or type(attention) is ChannelAttention)
+    return run_dense(x, features, attention, last) if own else None
+
+
+def _in_autocasts_dtype(x: Tensor) -> Tensor:
+    """What a convolution would make of its input, so that features joined to it are not promoted."""
+    kind = x.device.type
+    half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if half and x.dtype == torch.float32 else x
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
+    with torch.no_grad():
+        nn.init.xavier_normal_(conv.weight)
+        conv.weight.mul_(_INIT_SCALE)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias is a Parameter here, bias=True is the default
+    return conv
+
+
+def _zero_conv(in_channels: int, out_channels: int) -> OutputConv:
+    conv = OutputConv(in_channels, out_channels)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # as above
+    return conv
+
+
+@torch.no_grad()
+def _set_linear(last: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    """Let a last convolution read the first channels, the input, by ``weight``, and nothing else."""
+    outs, ins, *size = weight.shape
+    if (
+        size != [3, 3]
+        or outs != last.out_channels
+        or not 0 < ins <= last.in_channels
+        or bias.shape != (outs,)
+    ):
+        raise ShapeError(
+            f"a linear start needs a kernel ({last.out_channels}, in_channels, 3, 3) and as many biases, got "
+            f"{tuple(weight.shape)} and {tuple(bias.shape)}"
+        )
+    last.weight.zero_()
+    last.weight[:, :ins] = weight
+    if last.bias is not None:
+        last.bias.copy_(bias)
+
+
+def _check_positive(who: str, **sizes: int) -> None:
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{who} needs {name} to be a positive integer, got {value!r}")

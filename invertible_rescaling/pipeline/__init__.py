@@ -1,0 +1,1 @@
+"""Picture files down and up: any kind of picture, one or many, in processes."""

@@ -1,0 +1,146 @@
+"""Models for the command line: by name, by a checkpoint, or by what an LR file says it was made with."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from invertible_rescaling.errors import CheckpointError, ConfigError, UnknownNameError
+from invertible_rescaling.files import sha256_of
+from invertible_rescaling.models.factories import iirn_x4  # noqa: F401  (registers the models)
+from invertible_rescaling.models.loading import load_checkpoint
+from invertible_rescaling.models.rescaler import InvertibleRescaler
+from invertible_rescaling.pipeline.record import Record
+from invertible_rescaling.registry import create_model, list_models
+from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with, weights_of
+
+__all__: list[str] = []  # for the command line alone
+
+DEFAULT_MODEL = "iirn_x4"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was asked for; ``None`` where nothing was.
+
+    Attributes:
+        model: a name.
+        weights: the name of shipped weights, a checkpoint's path or its address.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with trained weights, ready for inference.
+
+    Attributes:
+        name: of the model.
+        model: itself, on its device.
+        sha256: of the file of its weights.
+    """
+
+    name: str
+    model: InvertibleRescaler
+    sha256: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.model.parameters()).device
+
+
+@lru_cache(maxsize=2)
+def load(choice: Choice) -> Network:
+    """Load the model that was asked for, ``iirn_x4`` with its newest weights by default.
+
+    Of a checkpoint the structure goes before the name's, but not another scale.
+
+    Raises:
+        UnknownNameError: no model, or no weights, of that name.
+        CheckpointError: no weights are shipped for the model, or the file is no good.
+        ConfigError: the model is no invertible rescaler, or the checkpoint of another scale.
+    """
+    name = choice.model or DEFAULT_MODEL
+    if name not in list_models():
+        create_model(name)  # raises, naming the close ones
+    wanted = choice.weights
+    if wanted is None and not shipped(name):
+        raise CheckpointError(
+            f"no trained weights are shipped for {name}; pass --weights FILE, or one of "
+            f"{', '.join(list_models(pretrained=True))} as --model"
+        )
+    chosen = choose_weights(wanted or "DEFAULT", name)
+    assert chosen is not None
+    file, model, sha256 = load_with(_loaded, chosen)
+    if not isinstance(model, InvertibleRescaler):
+        raise ConfigError(
+            f"{name} is {type(model).__name__}, which is there to be compared with; it restores nothing"
+        )
+    if not name.endswith(f"_x{model.scale}") and choice.model is not None:
+        raise ConfigError(f"{file} holds a model of scale {model.scale}, not {name}; name one that is")
+    if model.channels != 3:
+        raise ConfigError(f"{file} holds a model of {model.channels} channels; pictures need 3")
+    if choice.model is None and not name.endswith(f"_x{model.scale}"):
+        name = f"iirn_x{model.scale}"
+    return Network(name, model.float().eval().to(choice.device), sha256)
+
+
+def _loaded(file: Path) -> tuple[Path, torch.nn.Module, str]:
+    return file, load_checkpoint(file, kind=torch.nn.Module), sha256_of(file)
+
+
+def choice_for(record: Record, given: Choice) -> Choice:
+    """What to load to bring back an LR picture: what it was made with, unless a model was named.
+
+    Raises:
+        CheckpointError: it was made with weights that are neither shipped nor given.
+    """
+    if given.model is not None:
+        return given
+    if given.weights is not None:
+        choice = Choice(None, given.weights, given.device)
+        found = load(choice).sha256
+        if found != record.weights_sha256:
+            raise CheckpointError(
+                f"it was made with other weights (SHA-256 {record.weights_sha256[:12]}...) than "
+                f"{given.weights} ({found[:12]}...); pass --model as well to go by these"
+            )
+        return choice
+    for member in shipped(record.model):
+        if member.value.sha256 == record.weights_sha256:
+            return Choice(record.model, member.name, given.device)
+    raise CheckpointError(
+        f"it was made with {record.model} and weights (SHA-256 {record.weights_sha256[:12]}...) that are not "
+        "shipped; pass their file as --weights, or --model to bring it back with another model"
+    )
+
+
+def device_of(wanted: str) -> str:
+    """``auto`` is a GPU if there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"no device {wanted!r} can be used here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
+    return wanted
+
+
+def shipped(name: str) -> list[WeightsEnum]:
+    """The sets of trained weights that come with the package, the oldest first."""
+    try:
+        return list(weights_of(name))
+    except UnknownNameError:
+        return []

@@ -1,0 +1,217 @@
+"""What is done for one picture: read, shrink or enlarge, say where it comes from, write."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from invertible_rescaling.errors import ConfigError, ImageError, RescalingError
+from invertible_rescaling.files import write_atomically
+from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture
+from invertible_rescaling.pipeline.networks import Choice, Network, choice_for, load
+from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
+from invertible_rescaling.pipeline.rescale import enlarge, shrink
+
+__all__: list[str] = []  # for the command line alone
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all pictures of a run have in common.
+
+    Attributes:
+        direction: ``"downscale"`` or ``"upscale"``.
+        choice: which model, as asked for.
+        kind: the format to write.
+        quality: of JPEG and WebP; ``None`` for lossless WebP.
+        tile: HR pixels a side, 0 for none, ``None`` for automatic.
+        size: (H, W) to bring back, where the file does not say.
+        force: overwrite what exists.
+        resume: skip what exists and was made of the same file with the same model.
+        max_pixels: of a picture, read or made.
+    """
+
+    direction: str
+    choice: Choice
+    kind: str = "png"
+    quality: int | None = None
+    tile: int | None = None
+    size: tuple[int, int] | None = None
+    force: bool = False
+    resume: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def lossy(self) -> bool:
+        """Whether what is written loses what the pixels carry."""
+        return self.kind == "jpg" or (self.kind == "webp" and self.quality is not None)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture's file, and the file to make of it."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task.
+
+    Attributes:
+        source: its file.
+        status: ``"done"``, ``"skipped"`` or ``"failed"``.
+        problem: why it failed.
+        notes: what the user should know.
+    """
+
+    source: Path
+    status: str
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def perform(task: Task, options: Options) -> Outcome:
+    """Do one task; whatever goes wrong with it is its outcome."""
+    try:
+        return _perform(task, options)
+    except MemoryError:
+        problem = "there is not enough memory for it; try --jobs 1, or a smaller --tile"
+    except RescalingError as error:
+        problem = str(error).replace("raise max_pixels", "raise --max-pixels")
+    except OSError as error:
+        where = error.filename or task.target
+        problem = f"{error.strerror or error} ({where})"
+    except RuntimeError as error:  # torch's word for want of memory, on any device
+        problem = str(error).strip().splitlines()[0]
+        if "memory" in problem:
+            problem = f"there is not enough memory for it ({problem}); try --jobs 1, or a smaller --tile"
+    return Outcome(task.source, "failed", problem)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture, what to rescale it with, the size of HR, and what to tell of it."""
+
+    picture: Picture
+    network: Network
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+
+def _perform(task: Task, options: Options) -> Outcome:
+    exists, down = task.target.exists(), options.direction == "downscale"
+    if exists and not (options.resume or options.force):
+        raise ImageError(f"{task.target} exists; pass --resume to skip what is done, or --force to overwrite")
+    if task.source.exists() and not task.source.is_file():  # which reading might wait for, without end
+        raise ImageError("no picture, but a device, a pipe or a folder")
+    content = task.source.read_bytes()
+    source_sha256 = hashlib.sha256(content).hexdigest()
+    if exists and options.resume and down and _is_done(task, options, source_sha256, load(options.choice)):
+        return Outcome(task.source, "skipped")  # without unpacking what may be large
+    picture = decode_picture(content, max_pixels=options.max_pixels)
+    del content
+    job = _Job(picture, load(options.choice), picture.size, picture.notes) if down else _up(picture, options)
+    if exists and options.resume and not down and _is_done(task, options, source_sha256, job.network):
+        return Outcome(task.source, "skipped")
+    if exists and not options.force:
+        raise ImageError(
+            f"{task.target} exists, and was not made of this file with this model; pass --force to overwrite"
+        )
+    if down:
+        made = shrink(job.network, job.picture, options.tile)
+    else:
+        made = enlarge(job.network, job.picture, job.size, options.tile)
+    record = Record.of(
+        made,
+        options.lossy,
+        kind="lr" if down else "restored",
+        model=job.network.name,
+        weights_sha256=job.network.sha256,
+        scale=job.network.model.scale,
+        original_size=job.size,
+        source_sha256=source_sha256,
+    )
+    made = replace(made, text=made.text | {KEY: record.text()})
+    encoded = encode_picture(made, options.kind, quality=options.quality)
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(task.target, encoded)
+    return Outcome(task.source, "done", notes=job.notes)
+
+
+def _up(picture: Picture, options: Options) -> _Job:
+    """The LR picture as it was made, and how to bring it back: as it says, or as the options say."""
+    notes = [*picture.notes]
+    try:
+        record = record_of(picture)
+        problem = "it carries no metadata of downscale" if record is None else None
+    except ConfigError as error:
+        record, problem = None, str(error)
+    if record is not None:
+        picture = as_made(picture, record)
+        problem = edited(picture, record)
+    if problem:
+        if options.choice.model is None:
+            raise ImageError(
+                f"{problem}; pass --model (and --weights and --size WxH as they apply) to go by these"
+            )
+        notes.append(f"{problem}; brought back by the options alone")
+    if record is None or problem:
+        network = load(options.choice)
+    else:
+        network = load(choice_for(record, options.choice))
+        if network.sha256 != record.weights_sha256:
+            notes.append(f"it was made with other weights, of {record.model}")
+        if record.pixels_sha256 is None:
+            notes.append("LR was stored with loss, which shows in what is brought back")
+    scale = network.model.scale
+    size = options.size or (picture.size[0] * scale, picture.size[1] * scale)
+    if options.size is None and record is not None and not problem and record.scale == scale:
+        size = record.original_size
+    if size[0] * size[1] > options.max_pixels:
+        raise ImageError(
+            f"it would become {size[1]}x{size[0]}, over the limit of {options.max_pixels:,} pixels; "
+            "raise --max-pixels"
+        )
+    return _Job(picture, network, size, tuple(notes))
+
+
+def as_made(picture: Picture, record: Record) -> Picture:
+    """Undo what WebP did: greyscale stored as RGB, and alpha left out where all is opaque."""
+    colour, alpha = picture.colour, picture.alpha
+    if record.channels == 1 and colour.shape[0] == 3 and bool((colour[:1] == colour).all()):
+        colour = colour[:1].clone()
+    if record.alpha and alpha is None:
+        alpha = torch.full_like(colour[:1], 255) if picture.bits == 8 else None
+    return replace(picture, colour=colour, alpha=alpha)
+
+
+def edited(picture: Picture, record: Record, kind: str = "lr") -> str | None:
+    """What a file's metadata says that its pixels, or the kind that is wanted, do not."""
+    if record.kind != kind:
+        return "it was made by upscale, and is no LR picture"
+    if picture.size != record.size:
+        now, then = ("x".join(map(str, reversed(size))) for size in (picture.size, record.size))
+        return f"it was edited since it was made: it is {now} now, and was {then}"
+    if record.pixels_sha256 is not None and pixels_sha256(picture) != record.pixels_sha256:
+        return "it was edited since it was made: its pixels are not those that were written"
+    return None
+
+
+def _is_done(task: Task, options: Options, source_sha256: str, network: Network) -> bool:
+    """Whether the task's file is there already: whole, and made of this source with this network."""
+    try:
+        picture = decode_picture(task.target.read_bytes(), max_pixels=options.max_pixels)
+        record = record_of(picture)
+    except (RescalingError, OSError):
+        return False
+    if record is None:
+        return False
+    kind = "lr" if options.direction == "downscale" else "restored"
+    wanted = (kind, source_sha256, network.sha256, options.lossy)
+    found = (record.kind, record.source_sha256, record.weights_sha256, record.pixels_sha256 is None)
+    return found == wanted and (
+        options.lossy or record.pixels_sha256 == pixels_sha256(as_made(picture, record))
+    )

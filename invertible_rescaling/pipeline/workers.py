@@ -1,0 +1,113 @@
+"""Tasks on several processes, each with a model of its own; one that dies takes one picture with it.
+
+Processes rather than threads: as fast, as far as a busy machine can tell (``docs/cli.md`` has the figures),
+and a decoder that crashes does not take the run with it.
+"""
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from invertible_rescaling.pipeline.tasks import Options, Outcome, Task, perform
+
+__all__: list[str] = []  # for the command line alone
+
+
+def outcomes(tasks: Sequence[Task], options: Options, jobs: int, threads: int) -> Iterator[Outcome]:
+    """Perform all tasks and yield what comes of each, in the order they are done.
+
+    Args:
+        tasks: what to do.
+        options: of the run.
+        jobs: processes; with one, the work is done in this process.
+        threads: of each.
+    """
+    if jobs == 1:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            for task in tasks:
+                yield perform(task, options)
+        finally:
+            torch.set_num_threads(before)
+        return
+    waiting = iter(tasks)
+    workers = [_Worker(options, threads) for _ in range(jobs)]
+    try:
+        for worker in workers:
+            worker.give(next(waiting, None))
+        while busy := {worker.connection: worker for worker in workers if worker.task}:
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                yield worker.take()
+                if worker.dead:
+                    workers.remove(worker)
+                    worker.stop()
+                    worker = _Worker(options, threads)
+                    workers.append(worker)
+                worker.give(next(waiting, None))
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process, the task it has, and the way to it. The end of the connection is its order to stop."""
+
+    def __init__(self, options: Options, threads: int) -> None:
+        # spawn: torch's threads do not survive a fork, nor does a GPU
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, options, threads), daemon=True)
+        self.task: Task | None = None
+        self.dead = False
+        self.process.start()
+        theirs.close()
+
+    def give(self, task: Task | None) -> None:
+        self.task = task
+        if task is not None:
+            with contextlib.suppress(OSError):  # it has died, which take() will say
+                self.connection.send(task)
+
+    def take(self) -> Outcome:
+        task, self.task = self.task, None
+        assert task is not None
+        try:
+            outcome: Outcome = self.connection.recv()
+        except (EOFError, OSError):
+            self.dead = True
+            self.process.join()
+            how = f"its worker process ended with code {self.process.exitcode}"
+            killed = " (out of memory? try --jobs 1)" if self.process.exitcode == -signal.SIGKILL else ""
+            return Outcome(task.source, "failed", how + killed)
+        return outcome
+
+    def stop(self) -> None:
+        """At once, whatever it does; what it had begun to write is removed by the caller."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+
+
+def _serve(connection: Connection, options: Options, threads: int) -> None:
+    """A worker's life: tasks in, outcomes out, until the other end is closed or gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them; the parent sees to it
+    torch.set_num_threads(threads)
+    answer: Any
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, OSError):
+            return
+        answer = perform(task, options)
+        try:
+            connection.send(answer)
+        except OSError:
+            return

@@ -1,0 +1,97 @@
+"""Images in independent tiles, and what both ways to work in tiles share.
+
+Independent tiles each run through the whole bijection with some pixels around them. Memory beyond the images
+going in and coming out depends on the tile alone; :mod:`~invertible_rescaling.tiling.exact` is the exact way.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from invertible_rescaling.layers.base import InvertibleModule
+from invertible_rescaling.layers.haar import HaarDownsampling
+from invertible_rescaling.layers.halfsteps import offered
+from invertible_rescaling.overrides import check_unchanged
+from invertible_rescaling.tiling.receptive_field import declared_reach, reach_of
+from invertible_rescaling.tiling.window import Window, windows
+
+__all__: list[str] = []  # for the rescaler alone
+
+
+def shrink(
+    function: Callable[[Tensor], Tensor], hr: Tensor, out: Tensor, tile: int, overlap: int, scale: int
+) -> None:
+    """Fill LR images ``out`` with ``function`` of windows of ``hr``; tile and overlap are in HR pixels."""
+    for image, result in zip(torch.split(hr, 1), torch.split(out, 1), strict=True):
+        for window in _aligned(out, tile, overlap, scale):
+            window.place(function(window.cut(image, scale)), result)
+
+
+def enlarge(
+    function: Callable[[Tensor, Tensor], Tensor],
+    lr: Tensor,
+    z: Callable[[int, Window], Tensor],
+    out: Tensor,
+    tile: int,
+    overlap: int,
+    scale: int,
+) -> None:
+    """Fill HR images ``out`` with ``function`` of windows of ``lr`` and of the latent ``z``."""
+    for index, (image, result) in enumerate(zip(torch.split(lr, 1), torch.split(out, 1), strict=True)):
+        for window in _aligned(lr, tile, overlap, scale):
+            window.place(function(window.cut(image), z(index, window)), result, scale)
+
+
+def latent_in_windows(
+    latent: nn.Module | Tensor, lr: Tensor, check: Callable[[Tensor, Tensor], None]
+) -> Callable[[int, Window], Tensor]:
+    """Return what gives the latent of a window of one of the images, as the whole image's latent has it.
+
+    A module that declares ``reach``, in LR pixels, is asked for each window with as much around. Any other
+    may depend on all of LR, or draw at random: it is asked once, for the whole batch.
+
+    Args:
+        latent: maps LR to z, or is z.
+        lr: ``(B, C, h, w)``.
+        check: raises where a z does not go with an LR.
+    """
+    if isinstance(latent, Tensor):
+        check(lr, latent)
+        return lambda index, window: window.cut(latent[index : index + 1])
+    reach = declared_reach(latent)
+    if reach is None:
+        return latent_in_windows(latent(lr), lr, check)
+
+    def of_window(index: int, window: Window) -> Tensor:
+        around = window.around(reach, lr.shape[2], lr.shape[3])
+        image = around.cut(lr[index : index + 1])
+        z = latent(image)
+        check(image, z)
+        return around.own(z)
+
+    return of_window
+
+
+def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
+    """HR pixels to each side that a pixel of either direction depends on, at most, global pooling aside.
+
+    Raises:
+        ConfigError: how far a layer or a sub-network reaches is not known.
+    """
+    reach, grain = 0, 1
+    for index, layer in enumerate(flow):
+        who = f"layer {index}, {type(layer).__name__},"
+        if type(layer) is HaarDownsampling:
+            check_unchanged(layer, who, HaarDownsampling)
+            reach += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
+            grain *= 2
+            continue
+        steps = offered(layer, who, "half_steps")
+        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in steps)
+    return reach + grain * (declared_reach(latent) or 0)
+
+
+def _aligned(lr: Tensor, tile: int, overlap: int, scale: int) -> Iterable[Window]:
+    """Windows in LR pixels; an overlap that is no multiple of the scale grows."""
+    return windows(lr.shape[2], lr.shape[3], tile // scale, -(-overlap // scale))

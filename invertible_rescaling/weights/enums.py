@@ -1,0 +1,259 @@
+"""Trained weights: one enum per model, and the file that an argument ``weights=`` stands for.
+
+What is known of a member lies in ``files/MODEL_vN.json``, beside the file itself;
+``examples/ship_weights.py`` measures a checkpoint and writes both.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum, EnumType
+from pathlib import Path
+from typing import Any, TypeVar
+
+from invertible_rescaling.errors import CheckpointError, UnknownNameError
+from invertible_rescaling.files import sha256_of
+
+__all__ = [
+    "EDSR_X4_Weights",
+    "ESRGAN_X4_Weights",
+    "IIRN_X2_Weights",
+    "IIRN_X4_Weights",
+    "IIRN_X8_Weights",
+    "IRN_X2_Weights",
+    "IRN_X4_Weights",
+    "IRN_X8_Weights",
+    "LINEAR_X2_Weights",
+    "LINEAR_X4_Weights",
+    "LINEAR_X8_Weights",
+    "SMALL_X2_Weights",
+    "SMALL_X4_Weights",
+    "SMALL_X8_Weights",
+    "SRCNN_X4_Weights",
+    "SRGAN_X4_Weights",
+    "SRResNet_X4_Weights",
+    "Weights",
+    "WeightsEnum",
+    "weights_of",
+]
+
+PRETRAINED = Path(__file__).with_name("files")
+_LIKE_AN_ADDRESS = re.compile(r"([\w-]+(\.[\w-]+)+(:\d+)?|[\w-]+:\d+|https?:)/")
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known of one set of trained weights, as plain data.
+
+    Attributes:
+        file: the safetensors file's name.
+        sha256: of the whole file, in hexadecimal.
+        model: the name of the factory that takes them.
+        config: the model's ``config`` as they were trained with it: the arguments of
+            :class:`~invertible_rescaling.InvertibleRescaler` or of a super-resolver.
+        dtype: what the file stores; the model computes in float32.
+        parameters: how many.
+        multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
+        licence: of the weights.
+        training_data: one dictionary each: ``name``, ``licence``, ``images``.
+        recipe: ``device``, ``hours``, ``steps`` and the options of the training program; where there is a
+            ``command``, it trains them again. Hours and steps are
+            those of all runs in a row, the other options those of the last; ``None`` stands for what was the
+            program's default at that time.
+        metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
+            ``ssim_y`` and ``psnr_lr`` (LR against bicubic; ``None`` where LR is bicubic's), by the convention
+            of ``examples/evaluate.py``.
+    """
+
+    file: str
+    sha256: str
+    model: str
+    config: dict[str, Any]
+    dtype: str
+    parameters: int
+    multiply_adds: dict[str, Any]
+    licence: str
+    training_data: list[dict[str, Any]]
+    recipe: dict[str, Any]
+    metrics: dict[str, dict[str, float | None]]
+
+
+_FIELDS = tuple(field.name for field in fields(Weights))
+
+
+class _Members(EnumType):
+    def __getattr__(cls, name: str) -> Any:
+        members = cls.__dict__.get("_member_map_", {})
+        if name in members:  # where Python 3.11 looks for them
+            return members[name]
+        raise AttributeError(
+            f"{cls.__name__} has no {name!r}; it has {', '.join(members) or 'no members yet'}"
+        )
+
+
+class WeightsEnum(Enum, metaclass=_Members):
+    """The sets of weights that are shipped for one model: ``V1``, ``V2``, ..., and ``DEFAULT``, the newest.
+
+    A member gives its data as attributes (``member.metrics``) and, whole, as ``member.value``, a
+    :class:`Weights`. A model without shipped weights has an enum without members.
+
+    Example:
+        >>> from invertible_rescaling import list_models
+        >>> from invertible_rescaling.weights import weights_of
+        >>> for name in list_models(pretrained=True):
+        ...     assert weights_of(name).DEFAULT.model == name
+    """
+
+    _value_: Weights
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FIELDS:
+            return getattr(self.value, name)
+        raise AttributeError(f"weights have no {name!r}; they have {', '.join(_FIELDS)}")
+
+    def locate(self) -> Path:
+        """Return the file's path, its hash verified.
+
+        Raises:
+            CheckpointError: the file is missing from the installed package, or was damaged since.
+        """
+        path = PRETRAINED / self.value.file
+        try:
+            found = sha256_of(path)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror or error})"
+        else:
+            if found == self.value.sha256:
+                return path
+            problem = f"is damaged: its SHA-256 is {found}, not {self.value.sha256}"
+        raise CheckpointError(f"{path}, the file of {self}, {problem}; install invertible_rescaling again")
+
+
+def _class_name(model: str) -> str:
+    return model.upper().replace("SRRESNET", "SRResNet")
+
+
+def read_members(model: str, folder: Path) -> type[WeightsEnum]:
+    """Make a model's enum of the JSON files in a folder."""
+    versions: dict[int, Weights] = {}
+    for path in folder.glob(f"{model}_v*.json"):
+        try:
+            version = int(path.stem.removeprefix(f"{model}_v"))
+            versions[version] = Weights(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} is damaged ({type(error).__name__}: {error}); install invertible_rescaling again"
+            ) from error
+    members = {f"V{version}": versions[version] for version in sorted(versions)}
+    if members:
+        members["DEFAULT"] = versions[max(versions)]
+    make: Any = WeightsEnum  # a type checker follows calls that make enums only if they spell the members out
+    enum: type[WeightsEnum] = make(f"{_class_name(model)}_Weights", members, module=__name__)
+    enum.__doc__ = f"Trained weights of ``{model}``; see :class:`WeightsEnum`."
+    return enum
+
+
+_MODELS = (
+    *("iirn_x2", "iirn_x4", "iirn_x8", "irn_x2", "irn_x4", "irn_x8"),
+    *("linear_x2", "linear_x4", "linear_x8", "small_x2", "small_x4", "small_x8"),
+    *("srcnn_x4", "srresnet_x4", "srgan_x4", "edsr_x4", "esrgan_x4"),
+)
+_ENUMS = {model: read_members(model, PRETRAINED) for model in _MODELS}
+IIRN_X2_Weights, IIRN_X4_Weights, IIRN_X8_Weights = (_ENUMS[model] for model in _MODELS[:3])
+IRN_X2_Weights, IRN_X4_Weights, IRN_X8_Weights = (_ENUMS[model] for model in _MODELS[3:6])
+LINEAR_X2_Weights, LINEAR_X4_Weights, LINEAR_X8_Weights = (_ENUMS[model] for model in _MODELS[6:9])
+SMALL_X2_Weights, SMALL_X4_Weights, SMALL_X8_Weights = (_ENUMS[model] for model in _MODELS[9:12])
+SRCNN_X4_Weights, SRResNet_X4_Weights, SRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[12:15])
+EDSR_X4_Weights, ESRGAN_X4_Weights = (_ENUMS[model] for model in _MODELS[15:])
+
+
+def weights_of(model: str) -> type[WeightsEnum]:
+    """Return the enum of a model's weights by the model's name.
+
+    Raises:
+        UnknownNameError: no model of this library has that name.
+
+    Example:
+        >>> from invertible_rescaling.weights import weights_of
+        >>> weights_of("iirn_x4")
+        <enum 'IIRN_X4_Weights'>
+    """
+    if model not in _ENUMS:
+        raise UnknownNameError(_unknown(f"no weights are kept for a model {model!r}", model, list(_ENUMS)))
+    return _ENUMS[model]
+
+
+def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str | None:
+    """Return what ``weights=`` means for a model: a member, a path, a URL, or ``None``.
+
+    Raises:
+        UnknownNameError: no member has that name, or it is another model's.
+        CheckpointError: there are no weights to choose from, no such file, or ``given`` is something else.
+    """
+    enum = _ENUMS[model]
+    if given is None:
+        return None
+    if isinstance(given, WeightsEnum):
+        if not isinstance(given, enum):
+            raise UnknownNameError(
+                f"{given} are weights of {given.value.model}, not of {model}; "
+                f"{model} has {', '.join(enum.__members__) or 'none yet'}"
+            )
+        return given
+    if isinstance(given, str) and "://" in given:
+        return given
+    if isinstance(given, str) and given in enum.__members__:
+        return enum[given]
+    if isinstance(given, str | os.PathLike):
+        path = Path(os.path.expanduser(os.fspath(given)))
+        if given and path.is_file():
+            return path
+        if not isinstance(given, str) or not given.isidentifier() or path.is_dir():
+            raise CheckpointError(f"weights={str(given)!r}{_no_file(given, path)}")
+        if enum.__members__:
+            raise UnknownNameError(
+                _unknown(f"no weights of {model} are named {given!r}", given.upper(), list(enum.__members__))
+            )
+    shipped = [name for name, other in _ENUMS.items() if other.__members__]
+    raise CheckpointError(
+        f"weights takes None, a member of {enum.__name__} or its name, a checkpoint's path or an http(s) "
+        f"address, got {given!r}; this version ships weights for {', '.join(shipped) or 'no model'} "
+        "(list_models(pretrained=True))"
+    )
+
+
+def _no_file(given: Any, path: Path) -> str:
+    if given == "":
+        return " is empty; leave it out for an untrained model"
+    if path.is_dir():
+        return " is a folder; pass the path of a checkpoint file"
+    if _LIKE_AN_ADDRESS.match(str(given)):
+        return ": there is no file of that path; before an address write http:// or https://"
+    return ": there is no file of that path"
+
+
+def load_with(load: Callable[[Path], Loaded], chosen: WeightsEnum | Path | str) -> Loaded:
+    """Return what ``load`` makes of the file of what :func:`choose_weights` returned.
+
+    The file is verified, and fetched if need be; a fetched file that ``load`` refuses is not kept.
+
+    Raises:
+        CheckpointError: the file is damaged or cannot be had, or ``load`` raises it.
+    """
+    if isinstance(chosen, WeightsEnum):
+        return load(chosen.locate())
+    if isinstance(chosen, Path):
+        return load(chosen)
+    from invertible_rescaling.weights.download import fetch  # here, since few need it
+
+    return fetch(chosen, load)
+
+
+def _unknown(problem: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"
+    return f"{problem}; {hint}"
