@@ -82,16 +82,6 @@ class Stretch(InvertibleModule):
         return self.inverse(y), -self.forward_with_log_det(y)[1]
 
 
-class Doubling(AffineCoupling):
-    """A subclass whose directions are not those that its base differentiates."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-    def inverse(self, y):
-        return super().inverse(y / 2)
-
-
 class DoublingSequence(InvertibleSequential):
     def forward(self, x):
         return 2 * super().forward(x)

@@ -22,7 +22,7 @@ INTERFACE = Path(__file__).with_name("public_api.txt")
 # folder modules import each other, but never round about.
 LEVELS = (
     ("errors", "files", "_version"),
-    ("overrides", "pooling"),
+    ("hooks", "pooling"),
     ("kernels",),
     ("functional", "registry", "metrics", "images", "testing"),
     ("layers", "weights"),

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from invertible_rescaling.hooks import any_global_hook, has_hooks
 from invertible_rescaling.kernels.dispatch import is_ordinary
 from invertible_rescaling.kernels.narrow_conv import OutputConv
-from invertible_rescaling.overrides import any_global_hook, has_hooks, has_patches
 
 __all__: list[str] = []  # for the sub-networks alone
 
@@ -47,7 +47,9 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
 def is_pristine(module: nn.Module) -> bool:
     """Whether calling a module calls its class's own methods, unheard, with ordinary parameters."""
     parameters = (tensor for tensor in module._parameters.values() if tensor is not None)
-    changed = module._compiled_call_impl is not None or has_patches(module) or has_hooks(module)
+    kind = type(module)
+    patched = any(callable(getattr(kind, name, None)) for name in vars(module))
+    changed = module._compiled_call_impl is not None or patched or has_hooks(module)
     return not changed and all(map(is_ordinary, parameters))
 
 

@@ -1,11 +1,17 @@
 """Invertible layers, the sub-networks and latents they are made with, and reversible backpropagation."""
 
 from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
-from invertible_rescaling.layers.coupling import AdditiveCoupling, AffineCoupling, SubnetFactory
+from invertible_rescaling.layers.coupling import (
+    AdditiveCoupling,
+    AffineCoupling,
+    Combine,
+    CouplingLayer,
+    CouplingStep,
+    SubnetFactory,
+)
 from invertible_rescaling.layers.haar import HaarDownsampling
-from invertible_rescaling.layers.halfsteps import HalfStep, evaluate
 from invertible_rescaling.layers.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
-from invertible_rescaling.layers.reversible import ReversibleLayer, reversible_forward, reversible_inverse
+from invertible_rescaling.layers.reversible import reversible_forward, reversible_inverse
 from invertible_rescaling.layers.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock
 
 __all__ = [
@@ -14,20 +20,20 @@ __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
     "ChannelAttention",
+    "Combine",
     "Conv",
+    "CouplingLayer",
+    "CouplingStep",
     "DenseBlock",
     "GaussianLatent",
     "HaarDownsampling",
-    "HalfStep",
     "Inverse",
     "InvertibleModule",
     "InvertibleSequential",
     "Latent",
-    "ReversibleLayer",
     "SubnetFactory",
     "WaveletLatent",
     "ZeroLatent",
-    "evaluate",
     "reversible_forward",
     "reversible_inverse",
 ]

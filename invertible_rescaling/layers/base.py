@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
-from invertible_rescaling.layers.conditioning import Result, apply, common_channels, refuse_needless
+from invertible_rescaling.layers.conditioning import Result, apply, check_no_condition, common_channels
 
 __all__ = ["Inverse", "InvertibleModule", "InvertibleSequential"]
 
@@ -108,7 +108,7 @@ class Inverse(InvertibleModule):
         return self.module.forward_shape(shape)
 
     def _apply_to(self, x: Tensor, condition: Tensor | None, method: Callable[..., Result]) -> Result:
-        refuse_needless(condition, self.condition_channels, "Inverse")
+        check_no_condition(condition, self.condition_channels, "Inverse")
         return apply(self.module, method, x, condition)
 
 
@@ -161,19 +161,19 @@ class InvertibleSequential(InvertibleModule):
         return (self[index] for index in range(len(self)))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
+        check_no_condition(condition, self.condition_channels, "InvertibleSequential")
         for layer in self:
             x = apply(layer, layer, x, condition)
         return x
 
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
-        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
+        check_no_condition(condition, self.condition_channels, "InvertibleSequential")
         for layer in reversed(list(self)):
             y = apply(layer, layer.inverse, y, condition)
         return y
 
     def forward_with_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
+        check_no_condition(condition, self.condition_channels, "InvertibleSequential")
         total = x.new_zeros(x.shape[:1])
         for layer in self:
             x, log_det = apply(layer, layer.forward_with_log_det, x, condition)
@@ -181,7 +181,7 @@ class InvertibleSequential(InvertibleModule):
         return x, total
 
     def inverse_with_log_det(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        refuse_needless(condition, self.condition_channels, "InvertibleSequential")
+        check_no_condition(condition, self.condition_channels, "InvertibleSequential")
         total = y.new_zeros(y.shape[:1])
         for layer in reversed(list(self)):
             y, log_det = apply(layer, layer.inverse_with_log_det, y, condition)

@@ -39,7 +39,7 @@ def check_condition(condition: Tensor | None, channels: int, x: Tensor, who: str
                 "got none; pass it as the second argument, to both directions alike"
             )
         return
-    refuse_needless(condition, channels, who)
+    check_no_condition(condition, channels, who)
     if not isinstance(condition, Tensor):
         raise DtypeError(f"the condition of {who} must be a torch.Tensor, got {type(condition).__name__}")
     batch, _, height, width = x.shape
@@ -56,7 +56,7 @@ def check_condition(condition: Tensor | None, channels: int, x: Tensor, who: str
         )
 
 
-def refuse_needless(condition: Tensor | None, channels: int, who: str) -> None:
+def check_no_condition(condition: Tensor | None, channels: int, who: str) -> None:
     """Refuse a condition for what takes none.
 
     Raises:
@@ -69,7 +69,7 @@ def refuse_needless(condition: Tensor | None, channels: int, who: str) -> None:
         )
 
 
-def joined(half: Tensor, condition: Tensor | None) -> Tensor:
+def concat_condition(half: Tensor, condition: Tensor | None) -> Tensor:
     """What a sub-network reads: a half of the state and, behind it, the condition."""
     if condition is None:
         return half

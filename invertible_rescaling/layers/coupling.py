@@ -5,35 +5,115 @@ and x2 (the rest). The networks need no inverse of their own, and may read a con
 """
 
 import math
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.kernels.dispatch import may_overwrite
 from invertible_rescaling.layers.base import InvertibleModule, check_state
-from invertible_rescaling.layers.conditioning import check_condition, joined
-from invertible_rescaling.layers.halfsteps import HalfStep, evaluate
+from invertible_rescaling.layers.conditioning import check_condition, concat_condition
 
-__all__ = ["AdditiveCoupling", "AffineCoupling", "SubnetFactory"]
+__all__ = ["AdditiveCoupling", "AffineCoupling", "Combine", "CouplingLayer", "CouplingStep", "SubnetFactory"]
 
 SubnetFactory = Callable[[int, int], nn.Module]
 
-# What reversible.ReversibleLayer is handed: function(x), and what maps its gradient to that of x.
-Recompute = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+_FINAL = ("forward", "inverse", "forward_with_log_det", "inverse_with_log_det")
 
 
-class _Coupling(InvertibleModule):
-    """The checks and the split that both couplings share."""
+Combine = Callable[..., Tensor]
+"""``combine(part, *outputs, out=None)``, as ``torch.add``: pixel by pixel, of a part of the state and what
+networks made of another; returns a new tensor, or ``out``, which may be ``part`` itself."""
 
-    def __init__(self, channels: int, split: int, condition_channels: int) -> None:
+
+@dataclass(frozen=True)
+class CouplingStep:
+    """A step of a coupling: ``x[:, writes] = combine(x[:, writes], *(n(x[:, reads]) for n in networks))``.
+
+    It is all that the library knows of a coupling: both directions, log-determinants, tiles and reversible
+    backpropagation go by it. In a layer that takes a condition, the networks read it behind ``x[:, reads]``.
+
+    Args:
+        reads, writes: channels; they do not overlap.
+        networks: each keeps height and width and has as many output channels as are written.
+        combine: ``combine(part, *outputs, out=None)`` works pixel by pixel, as ``torch.add`` does; it returns
+            a new tensor, or ``out``, which may be ``part`` itself.
+        undo: its inverse for the same outputs: ``undo(combine(part, *outputs), *outputs)`` is ``part``.
+        log_scale: log of the derivative of ``combine`` by the part, pixel by pixel, of the outputs; ``None``
+            for 0: the step preserves volume.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import AdditiveCoupling, DenseBlock
+        >>> x = torch.rand(1, 4, 8, 8)
+        >>> coupling = AdditiveCoupling(4, 1, DenseBlock)
+        >>> y = x.clone()
+        >>> with torch.no_grad():
+        ...     for step in coupling.steps():
+        ...         made = [network(y[:, step.reads]) for network in step.networks]
+        ...         y[:, step.writes] = step.combine(y[:, step.writes], *made)
+        >>> torch.equal(y, coupling(x))
+        True
+    """
+
+    reads: slice
+    writes: slice
+    networks: tuple[nn.Module, ...]
+    combine: Combine
+    undo: Combine
+    log_scale: Callable[..., Tensor] | None = None
+
+    @property
+    def inverse(self) -> "CouplingStep":
+        """The step that undoes this one."""
+        forward = self.log_scale
+        backward = None if forward is None else lambda *outputs: -forward(*outputs)
+        return replace(self, combine=self.undo, undo=self.combine, log_scale=backward)
+
+    def run_networks(self, read: Tensor, like: Tensor, condition: Tensor | None = None) -> list[Tensor]:
+        """Run the networks on ``x[:, reads]`` and a condition; outputs have the shape and dtype of ``like``.
+
+        Raises:
+            ShapeError: a network's output has another shape.
+        """
+        read = concat_condition(read, condition)
+        return [run_subnet(network, read, like) for network in self.networks]
+
+
+class CouplingLayer(InvertibleModule):
+    """A bijection that is a sequence of coupling steps; a subclass gives :meth:`steps` and nothing else.
+
+    Args:
+        channels: of the state.
+        condition_channels: of the condition that the networks read beside the state; 0 for none.
+
+    Raises:
+        ConfigError: ``condition_channels`` is no integer of at least 0; a subclass defines ``forward``,
+            ``inverse`` or a log-determinant of its own.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from invertible_rescaling.layers import CouplingLayer, CouplingStep
+        >>> class AddToLast(CouplingLayer):
+        ...     def __init__(self, channels):
+        ...         super().__init__(channels)
+        ...         self.network = nn.Conv2d(channels - 1, 1, 3, padding=1)
+        ...     def steps(self):
+        ...         last = self.channels - 1
+        ...         read, written = slice(0, last), slice(last, self.channels)
+        ...         return (CouplingStep(read, written, (self.network,), torch.add, torch.sub),)
+        >>> layer, x = AddToLast(3).double(), torch.rand(1, 3, 8, 8, dtype=torch.float64)
+        >>> torch.allclose(layer.inverse(layer(x)), x)
+        True
+    """
+
+    def __init__(self, channels: int, condition_channels: int = 0) -> None:
         super().__init__()
-        if not isinstance(channels, int) or not isinstance(split, int) or not 0 < split < channels:
-            raise ConfigError(
-                f"{type(self).__name__} needs integers 0 < split < channels, "
-                f"got split={split!r} and channels={channels!r}"
-            )
         whole = isinstance(condition_channels, int) and not isinstance(condition_channels, bool)
         if not whole or condition_channels < 0:
             raise ConfigError(
@@ -41,8 +121,112 @@ class _Coupling(InvertibleModule):
                 f"got {condition_channels!r}"
             )
         self.channels = channels
-        self.split = split
         self.condition_channels = condition_channels
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        defined = [name for name in _FINAL if name in vars(cls)]
+        if defined:
+            raise ConfigError(
+                f"{cls.__name__} defines {defined[0]}(), which a coupling derives from its steps(); give "
+                "steps(), or make it an InvertibleModule that holds the coupling"
+            )
+
+    @abstractmethod
+    def steps(self) -> tuple[CouplingStep, ...]:
+        """Return what ``forward`` does, in order; each step works on the result of the one before."""
+
+    def inverse_steps(self) -> tuple[CouplingStep, ...]:
+        """Return what ``inverse`` does, in order."""
+        return tuple(step.inverse for step in reversed(self.steps()))
+
+    @final  # type: ignore[misc]  # an attribute by torch's stubs
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self._run(self.steps(), x, condition)
+
+    @final
+    def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self._run(self.inverse_steps(), y, condition)
+
+    @final
+    def forward_with_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scales: list[Tensor] = []
+        return self._run(self.steps(), x, condition, log_scales), _total(log_scales, x)
+
+    @final
+    def inverse_with_log_det(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scales: list[Tensor] = []
+        return self._run(self.inverse_steps(), y, condition, log_scales), _total(log_scales, y)
+
+    def _run(
+        self,
+        steps: Sequence[CouplingStep],
+        x: Tensor,
+        condition: Tensor | None,
+        log_scales: list[Tensor] | None = None,
+    ) -> Tensor:
+        check_state(x, self.channels, type(self).__name__)
+        check_condition(condition, self.condition_channels, x, type(self).__name__)
+        in_place = may_overwrite(x) and (condition is None or may_overwrite(condition))
+        if in_place:
+            x = x.clone()
+        for step in steps:
+            part = x[:, step.writes]
+            outputs = step.run_networks(x[:, step.reads], part, condition)
+            if log_scales is not None and step.log_scale is not None:
+                log_scales.append(step.log_scale(*outputs))
+            if in_place:
+                step.combine(part, *outputs, out=part)
+            else:
+                x = put(x, step.writes, step.combine(part, *outputs))
+        return x
+
+    def extra_repr(self) -> str:
+        own = f"channels={self.channels}"
+        return own + (f", condition_channels={self.condition_channels}" if self.condition_channels else "")
+
+
+def put(x: Tensor, channels: slice, part: Tensor) -> Tensor:
+    """Return ``x`` with a part of its channels replaced, as a new tensor."""
+    start, stop, _ = channels.indices(x.shape[1])
+    pieces = (x[:, :start], part, x[:, stop:])
+    return torch.cat([piece for piece in pieces if piece.shape[1]], dim=1)
+
+
+def run_subnet(network: nn.Module, x: Tensor, like: Tensor) -> Tensor:
+    """Run a sub-network; bring its output, half precision under autocast, to the dtype of ``like``.
+
+    Raises:
+        ShapeError: the output is not of the shape of ``like``.
+    """
+    out: Tensor = network(x)
+    if out.shape != like.shape:
+        raise ShapeError(
+            f"a sub-network of a coupling must map {tuple(x.shape)} to {tuple(like.shape)}, "
+            f"{type(network).__name__} returned {tuple(out.shape)}"
+        )
+    return out.to(like.dtype)
+
+
+def _total(log_scales: Sequence[Tensor], x: Tensor) -> Tensor:
+    total = x.new_zeros(x.shape[0])
+    for log_scale in log_scales:
+        total = total + log_scale.sum(dim=(1, 2, 3))
+    return total
+
+
+class _TwoHalves(CouplingLayer):
+    """A coupling that changes x1 by a network of x2, and then x2 by networks of the new x1."""
+
+    def __init__(self, channels: int, split: int, condition_channels: int) -> None:
+        if not isinstance(channels, int) or not isinstance(split, int) or not 0 < split < channels:
+            raise ConfigError(
+                f"{type(self).__name__} needs integers 0 < split < channels, "
+                f"got split={split!r} and channels={channels!r}"
+            )
+        super().__init__(channels, condition_channels)
+        self.split = split
+        self._first, self._second = slice(0, split), slice(split, channels)
 
     def _make(self, subnet: SubnetFactory, in_channels: int, out_channels: int) -> nn.Module:
         if not callable(subnet):
@@ -52,45 +236,13 @@ class _Coupling(InvertibleModule):
             )
         return subnet(in_channels + self.condition_channels, out_channels)
 
-    def _changing_first(self, combine: Callable[..., Tensor], *networks: nn.Module) -> HalfStep:
-        return self._half_step(slice(self.split, self.channels), slice(0, self.split), networks, combine)
-
-    def _changing_second(self, combine: Callable[..., Tensor], *networks: nn.Module) -> HalfStep:
-        return self._half_step(slice(0, self.split), slice(self.split, self.channels), networks, combine)
-
-    def _half_step(
-        self, reads: slice, writes: slice, networks: tuple[nn.Module, ...], combine: Callable[..., Tensor]
-    ) -> HalfStep:
-        if self.condition_channels:
-            raise ConfigError(
-                f"{type(self).__name__} takes a condition, and half steps read nothing but the state: it "
-                "cannot run in exact tiles, and how far it reaches is not known"
-            )
-        return HalfStep(reads, writes, networks, combine)
-
-    def _halves(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        check_state(x, self.channels, type(self).__name__)
-        check_condition(condition, self.condition_channels, x, type(self).__name__)
-        return self._parted(x)
-
-    def _parted(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x[:, : self.split], x[:, self.split :]
-
-    def _space(
-        self, like: Tensor, condition: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
-        """A tensor for the result and its halves, where results may be written in place of being joined."""
-        if not may_overwrite(like) or not (condition is None or may_overwrite(condition)):
-            return None, None, None
-        whole = torch.empty_like(like)
-        return whole, whole[:, : self.split], whole[:, self.split :]
-
     def extra_repr(self) -> str:
-        own = f"channels={self.channels}, split={self.split}"
-        return own + (f", condition_channels={self.condition_channels}" if self.condition_channels else "")
+        return f"channels={self.channels}, split={self.split}" + (
+            f", condition_channels={self.condition_channels}" if self.condition_channels else ""
+        )
 
 
-class AffineCoupling(_Coupling):
+class AffineCoupling(_TwoHalves):
     r"""IRN's affine coupling, with a bounded log-scale.
 
     .. math::
@@ -158,110 +310,29 @@ class AffineCoupling(_Coupling):
         self.rho = self._make(subnet, split, channels - split)
         self.eta = self._make(subnet, split, channels - split)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self._transform(x, condition)[0]
+    def steps(self) -> tuple[CouplingStep, CouplingStep]:
+        """Return the change of x1 by phi, and that of x2 by rho and eta."""
+        return (
+            CouplingStep(self._second, self._first, (self.phi,), torch.add, torch.sub),
+            CouplingStep(
+                self._first, self._second, (self.rho, self.eta), self._scale, self._unscale, self._log_scale
+            ),
+        )
 
-    def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self._invert(y, condition)[0]
-
-    def forward_with_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, s = self._transform(x, condition)
-        return y, s.sum(dim=(1, 2, 3))
-
-    def inverse_with_log_det(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, s = self._invert(y, condition)
-        return x, -s.sum(dim=(1, 2, 3))
-
-    def _transform(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        x1, x2 = self._halves(x, condition)
-        y, y1, y2 = self._space(x, condition)
-        y1 = torch.add(x1, evaluate(self.phi, joined(x2, condition), x1), out=y1)
-        s = self._log_scale(y1, x2, condition)
-        y2 = self._scaled(x2, s, evaluate(self.eta, joined(y1, condition), x2), out=y2)
-        return torch.cat((y1, y2), dim=1) if y is None else y, s
-
-    def _invert(self, y: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
-        y1, y2 = self._halves(y, condition)
-        x, x1, x2 = self._space(y, condition)
-        s = self._log_scale(y1, y2, condition)
-        x2 = self._unscaled(y2, s, evaluate(self.eta, joined(y1, condition), y2), out=x2)
-        x1 = torch.sub(y1, evaluate(self.phi, joined(x2, condition), y1), out=x1)
-        return torch.cat((x1, x2), dim=1) if x is None else x, s
-
-    def _log_scale(self, y1: Tensor, like: Tensor, condition: Tensor | None) -> Tensor:
-        return self._bounded(evaluate(self.rho, joined(y1, condition), like))
-
-    def _bounded(self, rho: Tensor) -> Tensor:
+    def _log_scale(self, rho: Tensor, eta: Tensor) -> Tensor:
         return self.clamp * torch.tanh(rho / 2)
 
-    def _scaled(self, x2: Tensor, s: Tensor, eta: Tensor, out: Tensor | None = None) -> Tensor:
-        return torch.addcmul(eta, x2, torch.exp(s), out=out)
+    def _scale(self, x2: Tensor, rho: Tensor, eta: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.addcmul(eta, x2, torch.exp(self._log_scale(rho, eta)), out=out)
 
-    def _unscaled(self, y2: Tensor, s: Tensor, eta: Tensor, out: Tensor | None = None) -> Tensor:
-        return torch.mul(y2 - eta, torch.exp(-s), out=out)
-
-    def half_steps(self) -> tuple[HalfStep, HalfStep]:
-        """What ``forward`` does to one half after the other."""
-
-        def combine(x2: Tensor, rho: Tensor, eta: Tensor) -> Tensor:
-            return self._scaled(x2, self._bounded(rho), eta)
-
-        return self._changing_first(torch.add, self.phi), self._changing_second(combine, self.rho, self.eta)
-
-    def inverse_half_steps(self) -> tuple[HalfStep, HalfStep]:
-        """What ``inverse`` does to one half after the other."""
-
-        def combine(y2: Tensor, rho: Tensor, eta: Tensor) -> Tensor:
-            return self._unscaled(y2, self._bounded(rho), eta)
-
-        return self._changing_second(combine, self.rho, self.eta), self._changing_first(torch.sub, self.phi)
-
-    def backpropagate(
-        self,
-        y: Tensor,
-        grad_y: Tensor,
-        recompute: Recompute,
-        known: Tensor | None = None,
-        condition: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return x and its gradient for y and its gradient (:class:`~.reversible.ReversibleLayer`)."""
-        (y1, y2), (grad1, grad2) = self._parted(y), self._parted(grad_y)
-        eta, pull = recompute(lambda y1: evaluate(self.eta, joined(y1, condition), y2), y1)
-        grad1 = grad1 + pull(grad2)
-        scaled = y2 - eta
-        s, pull = recompute(lambda y1: self._log_scale(y1, y2, condition), y1)
-        grad1 += pull(grad2 * scaled)
-        grad2 = grad2 * torch.exp(s)
-        x2 = scaled * torch.exp(-s) if known is None else self._parted(known)[1]
-        phi, pull = recompute(lambda x2: evaluate(self.phi, joined(x2, condition), y1), x2)
-        grad2 += pull(grad1)
-        return torch.cat((y1 - phi, x2), dim=1), torch.cat((grad1, grad2), dim=1)
-
-    def backpropagate_inverse(
-        self,
-        x: Tensor,
-        grad_x: Tensor,
-        recompute: Recompute,
-        known: Tensor | None = None,
-        condition: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return y and its gradient for x and its gradient (:class:`~.reversible.ReversibleLayer`)."""
-        (x1, x2), (grad1, grad2) = self._parted(x), self._parted(grad_x)
-        phi, pull = recompute(lambda x2: evaluate(self.phi, joined(x2, condition), x1), x2)
-        grad2 = grad2 + pull(-grad1)
-        y1 = x1 + phi if known is None else self._parted(known)[0]
-        s, pull = recompute(lambda y1: self._log_scale(y1, x2, condition), y1)
-        grad1 = grad1 + pull(-grad2 * x2)
-        grad2 *= torch.exp(-s)
-        eta, pull = recompute(lambda y1: evaluate(self.eta, joined(y1, condition), x2), y1)
-        grad1 += pull(-grad2)
-        return torch.cat((y1, x2 * torch.exp(s) + eta), dim=1), torch.cat((grad1, grad2), dim=1)
+    def _unscale(self, y2: Tensor, rho: Tensor, eta: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.mul(y2 - eta, torch.exp(-self._log_scale(rho, eta)), out=out)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, clamp={self.clamp}"
 
 
-class AdditiveCoupling(_Coupling):
+class AdditiveCoupling(_TwoHalves):
     r"""Volume-preserving coupling: :class:`AffineCoupling` without the scale.
 
     .. math::
@@ -297,58 +368,9 @@ class AdditiveCoupling(_Coupling):
         self.phi = self._make(subnet, channels - split, split)
         self.eta = self._make(subnet, split, channels - split)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        x1, x2 = self._halves(x, condition)
-        y1 = x1 + evaluate(self.phi, joined(x2, condition), x1)
-        return torch.cat((y1, x2 + evaluate(self.eta, joined(y1, condition), x2)), dim=1)
-
-    def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
-        y1, y2 = self._halves(y, condition)
-        x2 = y2 - evaluate(self.eta, joined(y1, condition), y2)
-        return torch.cat((y1 - evaluate(self.phi, joined(x2, condition), y1), x2), dim=1)
-
-    def forward_with_log_det(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.forward(x, condition), x.new_zeros(x.shape[0])
-
-    def inverse_with_log_det(self, y: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.inverse(y, condition), y.new_zeros(y.shape[0])
-
-    def half_steps(self) -> tuple[HalfStep, HalfStep]:
-        """What ``forward`` does to one half after the other."""
-        return self._changing_first(torch.add, self.phi), self._changing_second(torch.add, self.eta)
-
-    def inverse_half_steps(self) -> tuple[HalfStep, HalfStep]:
-        """What ``inverse`` does to one half after the other."""
-        return self._changing_second(torch.sub, self.eta), self._changing_first(torch.sub, self.phi)
-
-    def backpropagate(
-        self,
-        y: Tensor,
-        grad_y: Tensor,
-        recompute: Recompute,
-        known: Tensor | None = None,
-        condition: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return x and its gradient for y and its gradient (:class:`~.reversible.ReversibleLayer`)."""
-        (y1, y2), (grad1, grad2) = self._parted(y), self._parted(grad_y)
-        eta, pull = recompute(lambda y1: evaluate(self.eta, joined(y1, condition), y2), y1)
-        grad1 = grad1 + pull(grad2)
-        x2 = y2 - eta if known is None else self._parted(known)[1]
-        phi, pull = recompute(lambda x2: evaluate(self.phi, joined(x2, condition), y1), x2)
-        return torch.cat((y1 - phi, x2), dim=1), torch.cat((grad1, grad2 + pull(grad1)), dim=1)
-
-    def backpropagate_inverse(
-        self,
-        x: Tensor,
-        grad_x: Tensor,
-        recompute: Recompute,
-        known: Tensor | None = None,
-        condition: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return y and its gradient for x and its gradient (:class:`~.reversible.ReversibleLayer`)."""
-        (x1, x2), (grad1, grad2) = self._parted(x), self._parted(grad_x)
-        phi, pull = recompute(lambda x2: evaluate(self.phi, joined(x2, condition), x1), x2)
-        grad2 = grad2 + pull(-grad1)
-        y1 = x1 + phi if known is None else self._parted(known)[0]
-        eta, pull = recompute(lambda y1: evaluate(self.eta, joined(y1, condition), x2), y1)
-        return torch.cat((y1, x2 + eta), dim=1), torch.cat((grad1 + pull(-grad2), grad2), dim=1)
+    def steps(self) -> tuple[CouplingStep, CouplingStep]:
+        """Return the change of x1 by phi, and that of x2 by eta."""
+        return (
+            CouplingStep(self._second, self._first, (self.phi,), torch.add, torch.sub),
+            CouplingStep(self._first, self._second, (self.eta,), torch.add, torch.sub),
+        )

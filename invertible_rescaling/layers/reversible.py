@@ -5,7 +5,8 @@ number of layers. A bijection needs none of that: walking back from the output, 
 inverse, and one sub-network at a time is evaluated again to differentiate it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,27 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.hooks import alteration, hooks_of, overridden
 from invertible_rescaling.kernels.dispatch import fast_kernels, is_batched
 from invertible_rescaling.kernels.workspace import scratch
-from invertible_rescaling.layers.base import InvertibleModule
-from invertible_rescaling.layers.conditioning import apply, refuse_needless
-from invertible_rescaling.layers.standins import Place, alone_with, standing_in, statistics_at_rest
-from invertible_rescaling.layers.undoing import (
-    Recomputation,
-    ReversibleLayer,
-    Step,
-    inverse_steps_of,
-    steps_of,
-    walk_back,
-)
+from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
+from invertible_rescaling.layers.conditioning import apply, check_no_condition
+from invertible_rescaling.layers.coupling import CouplingLayer, CouplingStep, put
 
-__all__ = ["ReversibleLayer", "reversible_forward", "reversible_inverse"]
+__all__ = ["reversible_forward", "reversible_inverse"]
+
+_BOTH = ("forward", "inverse")
+_Place = tuple[nn.Module, str, nn.Parameter]
 
 
 def reversible_forward(flow: InvertibleModule, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -51,11 +49,10 @@ def reversible_forward(flow: InvertibleModule, x: Tensor, condition: Tensor | No
     parameters of ``flow``. Every network in it has to compute the same each time it is given
     the same: dropout and spectral norm in training mode are refused, and batch norm counts a batch once.
 
-    A layer that has hooks or a method replaced on the instance computes what its class does not know the way
-    back from: it runs by plain autograd, with its activations kept, between stretches that run reversibly. So
-    does every layer under global hooks. Hooks on sub-networks are called anew when these are computed again.
-    Threads may share a flow as long as none differentiates it plainly, or lists its parameters, while
-    another goes backward.
+    A layer that has hooks or a patched ``forward`` or ``inverse``, on itself or on a module in it, runs by
+    plain autograd, with its activations kept, between stretches that run reversibly. So does every layer
+    under global hooks. Threads may share a flow as long as none differentiates it plainly, or lists its
+    parameters, while another goes backward.
 
     Args:
         flow: the bijection, an :class:`~invertible_rescaling.InvertibleSequential` as a rule.
@@ -75,7 +72,7 @@ def reversible_forward(flow: InvertibleModule, x: Tensor, condition: Tensor | No
         >>> all(parameter.grad is not None for parameter in flow.parameters())
         True
     """
-    return _run(flow, flow, steps_of, x, condition)
+    return _run(flow, flow, x, condition, inverted=False)
 
 
 def reversible_inverse(flow: InvertibleModule, y: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -100,26 +97,62 @@ def reversible_inverse(flow: InvertibleModule, y: Tensor, condition: Tensor | No
         >>> y.grad.sum(dim=(2, 3))
         tensor([[16.,  0.,  0.,  0.]])
     """
-    return _run(flow, flow.inverse, inverse_steps_of, y, condition)
+    return _run(flow, flow.inverse, y, condition, inverted=True)
 
 
 @dataclass(frozen=True)
-class _Direction:
-    """Steps that run one after the other, and what their backward pass needs to know of them."""
+class _Turn:
+    """One layer in one direction."""
 
-    steps: Sequence[Step]
+    layer: InvertibleModule
+    inverted: bool
+
+    def run(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        call: Callable[..., Tensor] = self.layer.inverse if self.inverted else self.layer
+        return apply(self.layer, call, x, condition)
+
+    def undo(self, y: Tensor, condition: Tensor | None) -> Tensor:
+        call: Callable[..., Tensor] = self.layer if self.inverted else self.layer.inverse
+        return apply(self.layer, call, y, condition)
+
+    def steps(self) -> Sequence[CouplingStep] | None:
+        """The coupling steps that it consists of, in order; ``None`` where it is no coupling."""
+        if not isinstance(self.layer, CouplingLayer):
+            return None
+        return self.layer.inverse_steps() if self.inverted else self.layer.steps()
+
+    def has_leaves(self) -> bool:
+        """Whether gradients other than the input's may be found here."""
+        return bool(self.layer.condition_channels) or any(True for _ in self.layer.parameters())
+
+
+def _turns_of(layer: InvertibleModule, inverted: bool) -> list[_Turn]:
+    """The layers that a call of a layer comes to, in order: what is in containers, in place of these."""
+    if hooks_of(layer) is None:
+        if isinstance(layer, Inverse) and overridden(type(layer), Inverse, _BOTH) is None:
+            return _turns_of(layer.module, not inverted)
+        if (
+            isinstance(layer, InvertibleSequential)
+            and overridden(type(layer), InvertibleSequential, _BOTH) is None
+        ):
+            layers = reversed(list(layer)) if inverted else layer
+            return [turn for inner in layers for turn in _turns_of(inner, inverted)]
+    return [_Turn(layer, inverted)]
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Layers that run one after the other, and what their backward pass needs to know of them."""
+
+    turns: Sequence[_Turn]
     modules: Sequence[nn.Module]
-    places: Sequence[Place]
+    places: Sequence[_Place]
 
 
 def _run(
-    flow: InvertibleModule,
-    run: Callable[..., Tensor],
-    list_steps: Callable[[InvertibleModule], list[Step]],
-    x: Tensor,
-    condition: Tensor | None,
+    flow: InvertibleModule, run: Callable[..., Tensor], x: Tensor, condition: Tensor | None, *, inverted: bool
 ) -> Tensor:
-    refuse_needless(condition, flow.condition_channels, type(flow).__name__)
+    check_no_condition(condition, flow.condition_channels, type(flow).__name__)
     given = [x.requires_grad, condition is not None and condition.requires_grad]
     differentiated = any(given) or any(parameter.requires_grad for parameter in flow.parameters())
     if not (differentiated and torch.is_grad_enabled()):
@@ -127,32 +160,28 @@ def _run(
     if torch.compiler.is_compiling():
         # Here and not as a decorator, which would import the whole compiler with this module.
         record: Callable[..., Tensor] = torch.compiler.disable(_record)  # type: ignore[no-untyped-call]
-        return record(flow, list_steps, x, condition)
+        return record(flow, inverted, x, condition)
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return apply(flow, run, x, condition)
-    return _record(flow, list_steps, x, condition)
+    return _record(flow, inverted, x, condition)
 
 
-def _record(
-    flow: InvertibleModule,
-    list_steps: Callable[[InvertibleModule], list[Step]],
-    x: Tensor,
-    condition: Tensor | None,
-) -> Tensor:
+def _record(flow: InvertibleModule, inverted: bool, x: Tensor, condition: Tensor | None) -> Tensor:
     _check_repeatable(flow)
-    for altered, steps in groupby(list_steps(flow), lambda step: step.altered):
+    turns = _turns_of(flow, inverted)
+    for altered, stretch in groupby(turns, lambda turn: alteration(turn.layer) is not None):
         if not altered:
-            x = _record_stretch(list(steps), x, condition)
+            x = _record_stretch(list(stretch), x, condition)
             continue
-        for step in steps:
-            x = step.there(x, condition)
+        for turn in stretch:
+            x = turn.run(x, condition)
     return x
 
 
-def _record_stretch(steps: Sequence[Step], x: Tensor, condition: Tensor | None) -> Tensor:
-    modules = list(dict.fromkeys(module for step in steps for module in step.module.modules()))
+def _record_stretch(turns: Sequence[_Turn], x: Tensor, condition: Tensor | None) -> Tensor:
+    modules = list(dict.fromkeys(module for turn in turns for module in turn.layer.modules()))
     _check_uncached(modules)
-    with alone_with(modules):
+    with _alone_with(modules):
         places = [
             (module, name, parameter)
             for module in modules
@@ -160,13 +189,13 @@ def _record_stretch(steps: Sequence[Step], x: Tensor, condition: Tensor | None) 
             if parameter is not None
         ]
     parameters = dict.fromkeys(parameter for _, _, parameter in places)
-    direction = _Direction(steps, modules, places)
-    y: Tensor = _Reversible.apply(direction, x, condition, *parameters)  # type: ignore[no-untyped-call]
+    stretch = _Stretch(turns, modules, places)
+    y: Tensor = _Reversible.apply(stretch, x, condition, *parameters)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Reversible(torch.autograd.Function):
-    """Many steps as one node of the graph, whose inputs are ``x``, the condition and the parameters.
+    """Many layers as one node of the graph, whose inputs are ``x``, the condition and the parameters.
 
     Parameters are inputs so that autograd itself hands their gradients on: whatever hooks wait for them, as
     DistributedDataParallel's do, are called once.
@@ -174,14 +203,14 @@ class _Reversible(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, direction: _Direction, x: Tensor, condition: Tensor | None, *parameters: nn.Parameter
+        ctx: Any, stretch: _Stretch, x: Tensor, condition: Tensor | None, *parameters: nn.Parameter
     ) -> Tensor:
-        ctx.direction, ctx.parameters = direction, parameters
+        ctx.stretch, ctx.parameters = stretch, parameters
         ctx.surroundings = _surroundings_now(x)
         with ctx.surroundings(), scratch():
             y = x
-            for step in direction.steps:
-                y = step.there(y, condition)
+            for turn in stretch.turns:
+                y = turn.run(y, condition)
         # The parameters are saved for the error that autograd raises if they change before the backward pass.
         ctx.save_for_backward(x, y, condition, *parameters)
         return y
@@ -189,8 +218,8 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        direction: _Direction = ctx.direction
-        _check_uncached(direction.modules)
+        stretch: _Stretch = ctx.stretch
+        _check_uncached(stretch.modules)
         x, y, condition = ctx.saved_tensors[:3]
         _, needs_x, needs_condition, *needed = ctx.needs_input_grad
         if condition is not None:
@@ -202,16 +231,121 @@ class _Reversible(torch.autograd.Function):
         # torch.vmap, which batches gradients, has no rules for what the kernels do.
         batched = is_batched(grad_y)
         with (
-            alone_with(direction.modules),
-            standing_in(direction.places, leaves),
-            statistics_at_rest(direction.modules),
+            _alone_with(stretch.modules),
+            _substituted(stretch.places, leaves),
+            _statistics_at_rest(stretch.modules),
             fast_kernels(False) if batched else nullcontext(),
         ):
             others = () if condition is None else (condition,)
-            recompute = Recomputation(ctx.surroundings, (*others, *leaves.values()), condition)
-            grad_x = walk_back(direction.steps, x, y, grad_y, recompute, to_x=needs_x)
+            backward = _Backward(ctx.surroundings, (*others, *leaves.values()), condition)
+            grad_x = backward.through(stretch.turns, x, y, grad_y, to_x=needs_x)
         grad_condition = None if condition is None else condition.grad
         return None, grad_x, grad_condition, *(leaf.grad for leaf in leaves.values())
+
+
+class _Backward:
+    """The backward pass: reconstructs inputs from outputs, and evaluates again what it differentiates.
+
+    Args:
+        surroundings: enters the autocast state of the forward pass.
+        leaves: tensors that gradients are added up at: the condition, and parameters.
+        condition: of the forward pass.
+    """
+
+    def __init__(
+        self,
+        surroundings: Callable[[], AbstractContextManager[Any]],
+        leaves: Iterable[Tensor],
+        condition: Tensor | None,
+    ) -> None:
+        self.surroundings = surroundings
+        self.leaves = [leaf for leaf in leaves if leaf.requires_grad]
+        self.condition = condition
+
+    def through(
+        self, turns: Sequence[_Turn], x: Tensor, y: Tensor, grad: Tensor, *, to_x: bool
+    ) -> Tensor | None:
+        """Go from the output ``y`` back to the input ``x``; return the gradient of ``x`` if that is wanted.
+
+        The first layer with parameters, or a condition, gets its input as it was and not as reconstructed.
+        Maxima share a gradient where they are equal, as those of 8-bit images often are, and would not be
+        after another rounding each.
+        """
+        first = next((i for i, turn in enumerate(turns) if turn.has_leaves()), 0)
+        known = x
+        with self.surroundings():
+            for turn in turns[:first]:
+                known = turn.run(known, self.condition)
+        for turn in reversed(turns[first + 1 :]):
+            y, grad = self.layer(turn, y, grad)
+        _, grad = self.layer(turns[first], y, grad, known)
+        if not to_x:
+            return None
+        for turn in reversed(turns[:first]):
+            known, grad = self.layer(turn, known, grad)
+        return grad
+
+    def layer(
+        self, turn: _Turn, y: Tensor, grad: Tensor, known: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Turn a layer's output and its gradient into its input, which may be known, and its gradient."""
+        condition = self.condition if turn.layer.condition_channels else None
+        steps = turn.steps()
+        if steps is not None:
+            for index, step in reversed(list(enumerate(steps))):
+                y, grad = self.step(step, y, grad, condition, None if index else known)
+            return y, grad
+        if known is None:
+            with self.surroundings():
+                known = turn.undo(y, condition)
+        x = known.detach().requires_grad_()
+        with torch.enable_grad(), self.surroundings():
+            out = turn.run(x, condition)
+        self._add_up(out, grad, [x])
+        return known, _gradient(x)
+
+    def step(
+        self,
+        step: CouplingStep,
+        y: Tensor,
+        grad: Tensor,
+        condition: Tensor | None,
+        known: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Do as :meth:`layer` for one step of a coupling: its networks are evaluated once."""
+        read = (y if known is None else known)[:, step.reads].detach().requires_grad_()
+        changed = y[:, step.writes]
+        with self.surroundings():
+            with torch.enable_grad():
+                outputs = step.run_networks(read, changed, condition)
+            if known is None:
+                part = step.undo(changed, *(output.detach() for output in outputs))
+            else:
+                part = known[:, step.writes]
+            part = part.detach().requires_grad_()
+            with torch.enable_grad():
+                out = step.combine(part, *outputs)
+        self._add_up(out, grad[:, step.writes], [part, read])
+        x = put(y, step.writes, part.detach())
+        grad = put(grad, step.writes, _gradient(part))
+        return x, put(grad, step.reads, grad[:, step.reads] + _gradient(read))
+
+    def _add_up(self, out: Tensor, grad: Tensor, inputs: list[Tensor]) -> None:
+        """Add up the gradients of inputs and leaves."""
+        if not out.requires_grad:
+            return
+        if not is_batched(grad):
+            torch.autograd.backward(out, grad)
+            return
+        # As backward() does, which refuses the gradients of is_grads_batched.
+        leaves = [*inputs, *self.leaves]
+        for leaf, more in zip(leaves, torch.autograd.grad(out, leaves, grad, allow_unused=True), strict=True):
+            if more is not None:
+                leaf.grad = more if leaf.grad is None else leaf.grad + more
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
 def _surroundings_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
@@ -269,3 +403,58 @@ def _check_uncached(modules: Iterable[nn.Module]) -> None:
                 f"keeps from it, and {type(module).__name__} has such weights; call the model and backward() "
                 "outside cached(), or use plain backpropagation"
             )
+
+
+_lock = threading.Condition()
+_holders: dict[int, int] = {}  # by a module's id, the thread that has leaves stand in for its parameters
+
+
+@contextmanager
+def _alone_with(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Wait until no other thread has leaves in place of these modules' parameters, and let others wait."""
+    me = threading.get_ident()
+    with _lock:
+        _lock.wait_for(lambda: all(_holders.get(id(module), me) == me for module in modules))
+        taken = [id(module) for module in modules if id(module) not in _holders]
+        _holders.update(dict.fromkeys(taken, me))
+    try:
+        yield
+    finally:
+        with _lock:
+            for key in taken:
+                del _holders[key]
+            _lock.notify_all()
+
+
+@contextmanager
+def _substituted(places: Sequence[_Place], leaves: Mapping[nn.Parameter, nn.Parameter]) -> Iterator[None]:
+    """Put leaves that share the parameters' values in their place, for a while.
+
+    Gradients are collected there, and the parameters' own hooks are not called twice.
+    """
+    before = [(module._parameters, name, module._parameters[name]) for module, name, _ in places]
+    try:
+        for module, name, parameter in places:
+            module._parameters[name] = leaves[parameter]
+        yield
+    finally:
+        for table, name, present in before:
+            table[name] = present
+
+
+@contextmanager
+def _statistics_at_rest(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let batch norms in training mode normalise without counting the batch again."""
+    before = [
+        (module, name, getattr(module, name))
+        for module in modules
+        if isinstance(module, _NormBase) and module.training
+        for name in ("running_mean", "running_var", "num_batches_tracked")
+    ]
+    try:
+        for module, name, _ in before:
+            setattr(module, name, None)
+        yield
+    finally:
+        for module, name, buffer in before:
+            setattr(module, name, buffer)

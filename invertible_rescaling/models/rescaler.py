@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from invertible_rescaling import registry
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 from invertible_rescaling.functional import check_bits, laid_out_like, pad_to_multiple, quantize, space_like
+from invertible_rescaling.hooks import hooks_of, overridden
 from invertible_rescaling.kernels.dispatch import may_overwrite
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import InvertibleModule, InvertibleSequential, check_state
@@ -27,7 +28,6 @@ from invertible_rescaling.models.config import (
     resolve_subnet,
 )
 from invertible_rescaling.models.pretrained_model import PretrainedModel
-from invertible_rescaling.overrides import CALLS, check_unchanged
 
 __all__ = ["InvertibleRescaler"]
 
@@ -37,8 +37,8 @@ for _name, _latent in {"wavelet": WaveletLatent, "gaussian": GaussianLatent, "ze
     registry.register_latent(_name, _latent)
 
 # What both directions of a rescaler and of its flow come to, which exact tiles do without.
-_OWN_STEPS = (*CALLS, "_shrink", "_enlarge", "_run", "_split", "_join")
-_FLOW_STEPS = (*CALLS, "__iter__", "__len__", "__getitem__")
+_OWN_STEPS = ("forward", "inverse", "_shrink", "_enlarge", "_run", "_split", "_join")
+_FLOW_STEPS = ("forward", "inverse", "__iter__", "__len__", "__getitem__")
 
 Result = TypeVar("Result")
 
@@ -339,9 +339,17 @@ class InvertibleRescaler(PretrainedModel):
         return independent.receptive_field(self.flow, self.latent)
 
     def _check_followed(self) -> None:
-        """Refuse to go by the layers where the bijection may not be just one after the other."""
-        check_unchanged(self, type(self).__name__, InvertibleRescaler, _OWN_STEPS)
-        check_unchanged(self.flow, "the flow", InvertibleSequential, _FLOW_STEPS)
+        """Refuse to go by the layers where the bijection may be more than one after the other."""
+        from invertible_rescaling.tiling.receptive_field import not_followed
+
+        for who, module, known, methods in (
+            (type(self).__name__, self, InvertibleRescaler, _OWN_STEPS),
+            ("the flow", self.flow, InvertibleSequential, _FLOW_STEPS),
+        ):
+            method = overridden(type(module), known, methods)
+            found = f"overrides {method}()" if method is not None else hooks_of(module)
+            if found is not None:
+                raise not_followed(f"{who} {found}")
 
     def _shrink(self, hr: Tensor) -> Tensor:
         """LR before it is rounded."""

@@ -17,11 +17,9 @@ from torch import Tensor
 from invertible_rescaling.functional import haar_decompose, haar_reconstruct, quantize
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import InvertibleModule
-from invertible_rescaling.layers.haar import HaarDownsampling
-from invertible_rescaling.layers.halfsteps import HalfStep, offered
-from invertible_rescaling.overrides import check_unchanged
+from invertible_rescaling.layers.coupling import CouplingStep
 from invertible_rescaling.tiling.global_pooling import TiledEvaluation
-from invertible_rescaling.tiling.receptive_field import reach_of
+from invertible_rescaling.tiling.receptive_field import as_coupling, reach_of
 from invertible_rescaling.tiling.window import Window, windows
 
 __all__: list[str] = []  # for the rescaler alone
@@ -101,26 +99,21 @@ def _run(steps: Iterable[Step], state: Tensor, tile: int) -> Tensor:
 
 
 def _forwards(index: int, layer: InvertibleModule) -> list[Step]:
-    return _in_place(index, layer, _decompose, "half_steps")
+    coupling = as_coupling(index, layer)
+    return [_decompose] if coupling is None else _in_place(coupling.steps())
 
 
 def _backwards(index: int, layer: InvertibleModule) -> list[Step]:
-    return _in_place(index, layer, _reconstruct, "inverse_half_steps")
+    coupling = as_coupling(index, layer)
+    return [_reconstruct] if coupling is None else _in_place(coupling.inverse_steps())
 
 
-def _in_place(index: int, layer: InvertibleModule, haar: Step, method: str) -> list[Step]:
-    who = f"layer {index}, {type(layer).__name__},"
-    if type(layer) is HaarDownsampling:
-        check_unchanged(layer, who, HaarDownsampling)
-        return [haar]
-    return [
-        partial(_change, step, max(map(reach_of, step.networks), default=0))
-        for step in offered(layer, who, method)
-    ]
+def _in_place(steps: Iterable[CouplingStep]) -> list[Step]:
+    return [partial(_change, step, max(map(reach_of, step.networks), default=0)) for step in steps]
 
 
-def _change(step: HalfStep, halo: int, state: Tensor, side: int) -> Tensor:
-    """One half step of a coupling, in as many passes as its networks pool globally one after the other."""
+def _change(step: CouplingStep, halo: int, state: Tensor, side: int) -> Tensor:
+    """One step of a coupling, in as many passes as its networks pool globally one after the other."""
     image = state.permute(2, 0, 1)[None]
     read, written = image[:, step.reads], image[:, step.writes]
     networks = [TiledEvaluation(network) for network in step.networks]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.layers.halfsteps import evaluate
+from invertible_rescaling.layers.coupling import run_subnet
 from invertible_rescaling.pooling import pooling
 from invertible_rescaling.tiling.window import Window
 
@@ -39,7 +39,7 @@ class TiledEvaluation:
         """
         try:
             with pooling(_Rule(self._settled, window)):
-                return evaluate(self._network, read, like)
+                return run_subnet(self._network, read, like)
         except _NotSettledError as end:
             self._shares.append(end.share)
             self._pixels += window.pixels

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.layers.base import InvertibleModule
-from invertible_rescaling.layers.haar import HaarDownsampling
-from invertible_rescaling.layers.halfsteps import offered
-from invertible_rescaling.overrides import check_unchanged
-from invertible_rescaling.tiling.receptive_field import declared_reach, reach_of
+from invertible_rescaling.tiling.receptive_field import as_coupling, declared_reach, reach_of
 from invertible_rescaling.tiling.window import Window, windows
 
 __all__: list[str] = []  # for the rescaler alone
@@ -81,14 +78,12 @@ def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
     """
     reach, grain = 0, 1
     for index, layer in enumerate(flow):
-        who = f"layer {index}, {type(layer).__name__},"
-        if type(layer) is HaarDownsampling:
-            check_unchanged(layer, who, HaarDownsampling)
+        coupling = as_coupling(index, layer)
+        if coupling is None:
             reach += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
             grain *= 2
             continue
-        steps = offered(layer, who, "half_steps")
-        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in steps)
+        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in coupling.steps())
     return reach + grain * (declared_reach(latent) or 0)
 
 

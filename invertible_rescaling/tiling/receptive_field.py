@@ -4,7 +4,11 @@ from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.hooks import hooks_of, overridden
 from invertible_rescaling.kernels.narrow_conv import OutputConv
+from invertible_rescaling.layers.base import InvertibleModule
+from invertible_rescaling.layers.coupling import CouplingLayer
+from invertible_rescaling.layers.haar import HaarDownsampling
 from invertible_rescaling.layers.subnets import (
     CRDB,
     RRDB,
@@ -13,7 +17,6 @@ from invertible_rescaling.layers.subnets import (
     DenseBlock,
     _DenselyConnected,
 )
-from invertible_rescaling.overrides import change, definer
 
 __all__ = ["declared_reach", "reach_of"]
 
@@ -68,6 +71,33 @@ _MADE_OF_PARTS = (
 )
 
 
+def as_coupling(index: int, layer: InvertibleModule) -> CouplingLayer | None:
+    """Return a layer of a flow that tiles can go through by its steps; ``None`` for a Haar step.
+
+    Raises:
+        ConfigError: it is neither, takes a condition, or has hooks or a patch.
+    """
+    who = f"layer {index}, {type(layer).__name__},"
+    found = hooks_of(layer)
+    if found is not None:
+        raise not_followed(f"{who} {found}")
+    if type(layer) is HaarDownsampling:
+        return None
+    if not isinstance(layer, CouplingLayer):
+        raise not_followed(f"{who} is neither a CouplingLayer nor a HaarDownsampling")
+    if layer.condition_channels:
+        raise not_followed(f"{who} takes a condition")
+    return layer
+
+
+def not_followed(why: str) -> ConfigError:
+    """Return the error for a bijection that cannot be gone through layer by layer."""
+    return ConfigError(
+        f"{why}: the bijection cannot be followed layer by layer, so that it cannot run in exact tiles and "
+        "its receptive field is not known; pass overlap= to go by independent tiles"
+    )
+
+
 def reach_of(network: nn.Module) -> int:
     """How many pixels to each side a network's output depends on its input, at most.
 
@@ -92,7 +122,7 @@ def reach_of(network: nn.Module) -> int:
     if declared is not None:
         return declared
     kind = type_before_parametrizations(network)
-    if change(network, type(network), ("forward", "attention")) is not None:
+    if hooks_of(network) is not None or "attention" in vars(network):
         raise _unknown(network)
     if kind in _CONVOLUTIONS and isinstance(network, nn.Conv2d):
         return _reach_of_convolution(network)
@@ -119,9 +149,10 @@ def declared_reach(module: nn.Module) -> int | None:
     reach = getattr(module, "reach", None)
     if reach is None:
         return None
-    known = definer(type(module), "reach")
-    if "reach" not in vars(module) and known and change(module, known, ("__call__", "forward")):
-        return None
+    if "reach" not in vars(module):
+        known = next((kind for kind in type(module).__mro__ if "reach" in vars(kind)), nn.Module)
+        if overridden(type(module), known, ("__call__", "forward")) or hooks_of(module):
+            return None
     if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
         name = type(module).__name__
         raise ConfigError(f"the reach that {name} declares must be an integer of at least 0, got {reach!r}")

@@ -119,18 +119,32 @@ def test_log_det_agrees_with_the_jacobian_both_ways(kind, split, mapped, subnet,
 
 
 def test_the_checkers_notice_another_condition() -> None:
-    class HalfForgetful(AffineCoupling):
+    class HalfForgetful(InvertibleModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.coupling = AffineCoupling(4, 1, SmallConv, condition_channels=2)
+            self.condition_channels = 2
+
+        def forward(self, x, condition=None):
+            return self.coupling(x, condition)
+
+        def forward_with_log_det(self, x, condition=None):
+            return self.coupling.forward_with_log_det(x, condition)
+
+        def inverse(self, y, condition=None):
+            return self.coupling.inverse(y, condition)
+
         def inverse_with_log_det(self, y, condition=None):
-            return super().inverse_with_log_det(y, torch.zeros_like(condition))
+            return self.coupling.inverse_with_log_det(y, torch.zeros_like(condition))
 
     class Forgetful(HalfForgetful):
         def inverse(self, y, condition=None):
             return super().inverse(y, torch.zeros_like(condition))
 
-    layer = randomize(Forgetful(4, 1, SmallConv, condition_channels=2).double())
+    layer = randomize(Forgetful().double())
     with pytest.raises(InvertibilityError, match="round trip"):
         check_invertible(layer, X, condition=MAP)
-    layer = randomize(HalfForgetful(4, 1, SmallConv, condition_channels=2).double())
+    layer = randomize(HalfForgetful().double())
     with pytest.raises(InvertibilityError, match="inverse_with_log_det"):
         check_log_det(layer, X[:, :, :2, :2], condition=VECTOR)
 
@@ -223,15 +237,6 @@ def test_compiled_into_one_graph() -> None:
     compiled = torch.compile(lambda x, c: flow.inverse(flow(x, c), c), backend="eager", fullgraph=True)
     with torch.no_grad():
         assert largest_difference(compiled(X, MAP), X) <= 1e-12
-
-
-def test_half_steps_are_refused() -> None:
-    for kind in KINDS:
-        for method in ("half_steps", "inverse_half_steps"):
-            with pytest.raises(
-                ConfigError, match="takes a condition, and half steps read nothing but the state"
-            ):
-                getattr(kind(4, 1, SmallConv, condition_channels=1), method)()
 
 
 def test_copies_keep_the_condition() -> None:
@@ -327,20 +332,6 @@ def test_hooked_layers_get_the_condition_by_plain_autograd() -> None:
     found, expected = both_ways(flow, X, MAP, "forward")
     assert heard == [2, 2]
     assert difference(found, expected) <= GRADIENT[torch.float64]
-
-
-def test_subclasses_that_override_a_direction_get_the_condition() -> None:
-    class Doubling(AffineCoupling):
-        def forward(self, x, condition=None):
-            return 2 * super().forward(x, condition)
-
-        def inverse(self, y, condition=None):
-            return super().inverse(y / 2, condition)
-
-    flow = randomize(InvertibleSequential(Doubling(4, 1, SmallConv, condition_channels=2)).double())
-    for direction in REVERSIBLE:
-        found, expected = both_ways(flow, X, MAP, direction)
-        assert difference(found, expected) <= GRADIENT[torch.float64]
 
 
 def test_reversible_gradients_under_autocast() -> None:

@@ -204,3 +204,9 @@ def test_a_sub_network_that_would_broadcast_is_refused(kind) -> None:
 
     with pytest.raises(ShapeError, match="returned"):
         kind(6, 3, one_channel)(torch.zeros(1, 6, 4, 4))
+
+
+@pytest.mark.parametrize("method", ["forward", "inverse", "forward_with_log_det", "inverse_with_log_det"])
+def test_a_coupling_whose_subclass_computes_something_else_is_refused_by_name(method: str) -> None:
+    with pytest.raises(ConfigError, match=rf"Doubling defines {method}\(\), which .*give steps\(\)"):
+        type("Doubling", (AffineCoupling,), {method: lambda self, x: 2 * x})
