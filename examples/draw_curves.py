@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invertible_rescaling import RescalingError
-from training.curves import Curves, draw_curves, read_curves
+from plotting.curves import Curves, draw_curves, read_curves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
-from training.sources import photograph
+from invertible_rescaling.training.data import photograph
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 AMPLIFIED = 8

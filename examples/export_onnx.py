@@ -33,9 +33,9 @@ from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.registry import list_models
+from invertible_rescaling.training.data import photograph
 from invertible_rescaling.weights import read_metadata
 from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with
-from training.sources import photograph
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 LEAST_SAME, MOST_APART = 0.999, 1e-3

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from invertible_rescaling import RescalingError
 from invertible_rescaling.images import find_images, write_image
-from training.sources import photograph
+from invertible_rescaling.training.data import photograph
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 COMMANDS = (

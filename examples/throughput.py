@@ -21,7 +21,7 @@ import torch
 
 from invertible_rescaling import RescalingError, iirn_x4
 from invertible_rescaling.images import find_images, from_uint8, read_image, write_image
-from training.sources import photograph
+from invertible_rescaling.training.data import photograph
 
 
 def main(argv: Sequence[str] | None = None) -> int:

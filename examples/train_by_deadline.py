@@ -14,9 +14,6 @@ cosine of that length, and validates at the end. ``--to`` is left with ``best.sa
 of the run, so that ``train_div2k.py --out`` can go on with it.
 """
 
-from training.clock import STARTED  # first: the deadline counts what the imports below take
-
-# isort: split
 import argparse
 import shutil
 import sys
@@ -26,13 +23,13 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-import train_div2k
 from invertible_rescaling import RescalingError
 from invertible_rescaling.models import AnyModel
-from invertible_rescaling.training import PatchSampler
-from training.curves import draw_curves, read_curves
-from training.options import OptionError, Options, duration, parse_options
-from training.rehearsal import check_gradients, check_graph, race
+from invertible_rescaling.training import PatchSampler, program
+from invertible_rescaling.training.config import OptionError, TrainingConfig, duration, parse_options
+from invertible_rescaling.training.rehearsal import check_gradients, check_graph, race
+from invertible_rescaling.training.time_budget import process_started
+from plotting.curves import draw_curves, read_curves
 
 RESERVE = 10.0  # seconds: for what is left to do when the last weights are written
 _CHOSEN = {"out": "--out", "steps": "--steps", "fit": "--fit", "time_limit": "--time-limit", "demo": "--demo"}
@@ -48,12 +45,12 @@ def main(argv: Sequence[str] | None = None, started: float | None = None) -> int
         return 2
 
     def prepare(
-        options: Options,
+        options: TrainingConfig,
         accelerator: Accelerator,
         model: AnyModel,
         sampler: PatchSampler,
         say: Callable[[str], None],
-    ) -> Options:
+    ) -> TrainingConfig:
         check_gradients(model, options.precision, accelerator.device, say)
         check_graph(options, accelerator, model, sampler, say)
         return race(options, accelerator, model, sampler, say)
@@ -61,7 +58,7 @@ def main(argv: Sequence[str] | None = None, started: float | None = None) -> int
     seconds = given.deadline - RESERVE
     limits = ["--fit", f"{seconds:f}", "--time-limit", f"{seconds + RESERVE / 2:f}", "--out", str(given.to)]
     rare = ["--validate-every", "1000000000", "--save-every", "2000"]
-    code = train_div2k.main([*rare, *given.training, *limits], started, prepare)
+    code = program.main([*rare, *given.training, *limits], started, prepare)
     if code == 0:
         tidy(given.to, keep_state=given.keep_state)
     return code
@@ -73,7 +70,7 @@ def check(given: argparse.Namespace) -> None:
     Raises:
         OptionError: --to is in use, the deadline too near, or an option of training is decided here.
     """
-    training, plain = parse_options(given.training), Options()
+    training, plain = parse_options(given.training), TrainingConfig()
     taken = [flag for name, flag in _CHOSEN.items() if getattr(training, name) != getattr(plain, name)]
     if taken:
         raise OptionError(f"{', '.join(taken)} after --: the deadline decides that; leave it out")
@@ -116,4 +113,4 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(started=STARTED))
+    sys.exit(main(started=process_started()))

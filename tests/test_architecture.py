@@ -28,8 +28,8 @@ LEVELS = (
     ("layers", "weights"),
     ("tiling", "flows"),
     ("models",),
-    ("losses", "export", "evaluation", "training"),
-    ("pipeline",),
+    ("losses", "export", "evaluation"),
+    ("pipeline", "training"),
     ("cli",),
 )
 LEVEL = {room: number for number, level in enumerate(LEVELS) for room in level}

@@ -10,7 +10,7 @@ from torch import nn
 import complexity
 from invertible_rescaling import create_model, register_model, save_checkpoint
 from invertible_rescaling.models.super_resolution import SuperResolver
-from training.adversary import Discriminator
+from invertible_rescaling.training.gan import Discriminator
 
 COMPARISON = Path(__file__).parents[1] / "docs" / "comparison.md"
 

@@ -28,8 +28,8 @@ from invertible_rescaling import (
 from invertible_rescaling.functional import bicubic_resize, quantize
 from invertible_rescaling.images import from_uint8, read_image, write_image
 from invertible_rescaling.images.contact_sheet import CAPTION, MARGIN, SIDE
+from invertible_rescaling.training.config import TrainingConfig
 from invertible_rescaling.weights import IIRN_X4_Weights, weights_of
-from training.options import Options
 
 KERNEL_HALF = "bicubic (MATLAB's kernel, a = -0.5)"
 KERNEL_SHARP = "bicubic (enlarged with a = -0.75)"
@@ -279,7 +279,7 @@ def test_shipped_weights_by_name(folder: Path, capsys: pytest.CaptureFixture[str
 def test_weights_from_a_path_tell_what_they_were_trained_under(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = Options(model="srcnn_x4", steps=9999, batch_size=4, patch=64).fixed
+    options = TrainingConfig(model="srcnn_x4", steps=9999, batch_size=4, patch=64).fixed
     told = {"step": 1234, "options": options}
     save_checkpoint(srcnn_x4(), tmp_path / "told.safetensors", metadata=told)
     save_checkpoint(srcnn_x4(), tmp_path / "silent.safetensors")
@@ -376,7 +376,7 @@ def trained(tmp_path: Path) -> list[Path]:
         "edsr_x4": create_model("edsr_x4", width=4, blocks=1),
         "iirn_x4": iirn_x4(blocks=1),
     }.items():
-        told = {"step": 1234, "options": Options(model=name, steps=9999, batch_size=4, patch=64).fixed}
+        told = {"step": 1234, "options": TrainingConfig(model=name, steps=9999, batch_size=4, patch=64).fixed}
         files.append(tmp_path / f"my_{name}.safetensors")
         save_checkpoint(model, files[-1], metadata=told)
     return files

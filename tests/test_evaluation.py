@@ -20,8 +20,8 @@ from invertible_rescaling.evaluation import (
 )
 from invertible_rescaling.images import from_uint8, read_image, write_image
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.training.validation import load_validation, measure_images
 from tests.shell import photograph
-from training.validation import load_validation, measure_images
 
 CPU = torch.device("cpu")
 

@@ -26,9 +26,9 @@ from invertible_rescaling.export import Direction, Downscale, Upscale, export_on
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.training.data import photograph
 from tests.strategies import largest_difference, uniform
 from tests.tolerances import ONNX_LR_SAME, ONNX_SR, SAME
-from training.sources import photograph
 
 SMALL = {"name": "crdb", "growth": 8}
 CLOSE = SAME[torch.float32]

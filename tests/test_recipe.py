@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-import train_div2k
 from invertible_rescaling.weights import weights_of
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +43,7 @@ def train(command, steps, photographs, out):
         if name in options:
             del options[options.index(name) : options.index(name) + 2]
     fewer = ["--steps", str(steps), "--val-limit", "7", "--out", str(out), "--quiet"]
-    assert train_div2k.main([*options, *fewer]) == 0
+    assert program.main([*options, *fewer]) == 0
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [entry["val"] for entry in entries if "val" in entry][-1]
 

@@ -10,9 +10,9 @@ from invertible_rescaling import InvertibleRescaler, RescalingLoss, create_model
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.training.data import photograph
 from tests.strategies import largest_difference, uniform
 from tests.tolerances import REPRODUCED, REPRODUCED_LR
-from training.sources import photograph
 
 SUBNETS = ("crdb", "dense", "rrdb")
 

@@ -5,12 +5,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 import train_by_deadline
-import train_div2k
 from invertible_rescaling import iirn_x4, irn_x2, load_checkpoint
+from invertible_rescaling.training import program, rehearsal
+from invertible_rescaling.training.rehearsal import RehearsalError, check_gradients
 from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
-from training import rehearsal
-from training.rehearsal import RehearsalError, check_gradients
 
 CPU = torch.device("cpu")
 
@@ -132,5 +131,5 @@ def test_folders_in_use_and_deadlines_too_near_are_refused(lot, tmp_path) -> Non
 
 
 def test_an_error_of_training_is_this_programs(lot, monkeypatch) -> None:
-    monkeypatch.setattr(train_div2k, "main", lambda argv, started, prepare: 2)
+    monkeypatch.setattr(program, "main", lambda argv, started, prepare: 2)
     assert lot()[0] == 2

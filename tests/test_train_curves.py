@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import draw_curves
 from invertible_rescaling.images import read_image
-from training.curves import COLOURS, CurveError, read_curves
-from training.plot import log_ticks, ticks
+from plotting.curves import COLOURS, CurveError, read_curves
+from plotting.plot import log_ticks, ticks
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from invertible_rescaling import InvertibleRescaler, create_model, list_models, 
 from invertible_rescaling.functional import quantize
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.testing import randomize
-from training.sources import photograph as load_photograph
+from invertible_rescaling.training.data import photograph as load_photograph
 
 
 @torch.inference_mode()

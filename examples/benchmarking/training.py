@@ -13,9 +13,8 @@ from benchmarking.options import Options
 from benchmarking.timing import PeakMemory, limit_memory, medians
 from invertible_rescaling import RescalingLoss, create_model
 from invertible_rescaling.testing import randomize
-from training.optimizers import REFRESH_EVERY, make_optimizer, refresh_if_due
-from training.options import Optimizer
-from training.options import Options as TrainingOptions
+from invertible_rescaling.training.config import Optimizer, TrainingConfig
+from invertible_rescaling.training.optimizers import REFRESH_EVERY, make_optimizer, refresh_if_due
 
 MODES = ("naive", "plain", "checkpoint", "reversible")
 
@@ -53,7 +52,7 @@ def _make_steps(name: Optimizer, options: Options, device: torch.device) -> Call
     model = create_model(options.models[0], blocks=options.blocks).to(device)
     hr = torch.rand(options.batch, 3, options.patch, options.patch, device=device)
     hr = hr.contiguous(memory_format=torch.channels_last)
-    recipe = TrainingOptions(optimizer=name, lr=1e-4)  # small: the weights are to stay finite
+    recipe = TrainingConfig(optimizer=name, lr=1e-4)  # small: the weights are to stay finite
     optimizer = make_optimizer(model, recipe, on_gpu=device.type == "cuda")
     loss = RescalingLoss()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from invertible_rescaling._version import __version__
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, MissingDependencyError
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import Choice, device_of, load
@@ -239,3 +239,22 @@ def info(
     for key, value in found.items():
         console.print(f"{key}: {value}")
     return 0
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def train(context: typer.Context) -> int:
+    """Train a model on a folder of images; train --help lists the options."""
+    try:
+        from invertible_rescaling.training.program import main
+        from invertible_rescaling.training.time_budget import process_started
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"training needs {error.name}: pip install 'invertible_rescaling[train]'"
+        ) from error
+    try:
+        return main(context.args, started=process_started(), prog="invertible-rescaling train")
+    except SystemExit as end:  # of argparse, after its help and after a misuse
+        return int(end.code or 0)

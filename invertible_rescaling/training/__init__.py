@@ -1,6 +1,19 @@
-"""Training data: images, their patches, and DIV2K's layout."""
+"""Training: images and their patches, the options of a run, and the program that carries it out.
 
+The program needs the extra ``[train]``: ``invertible-rescaling train``, or ``accelerate launch -m
+invertible_rescaling.training`` for several processes. What is imported here needs no more than images do.
+"""
+
+from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.dataset import div2k_pairs, load_images
 from invertible_rescaling.training.patches import ImagePair, PatchSampler, sub_image_corners
 
-__all__ = ["ImagePair", "PatchSampler", "div2k_pairs", "load_images", "sub_image_corners"]
+__all__ = [
+    "ImagePair",
+    "OptionError",
+    "PatchSampler",
+    "TrainingConfig",
+    "div2k_pairs",
+    "load_images",
+    "sub_image_corners",
+]

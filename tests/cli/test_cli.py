@@ -12,8 +12,10 @@ from invertible_rescaling import (
     __version__,
     esrgan_x4,
     iirn_x2,
+    linear_x2,
     linear_x4,
     list_models,
+    load_checkpoint,
     register_model,
     save_checkpoint,
 )
@@ -29,7 +31,7 @@ from invertible_rescaling.pipeline.run import share
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.weights import IIRN_X4_Weights, enums
 from tests.images.test_pictures import CORRUPT, PROFILE, VALID, _equal, _exif
-from tests.shell import contents, photograph, run, save, tiny_weights
+from tests.shell import contents, folder_of, photograph, run, save, tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -435,6 +437,18 @@ def test_info_says_what_files_carry(tmp_path, capsys) -> None:
     for path in (bad, tmp_path / "nothing.png", tmp_path):
         found = run(capsys, "info", path)
         assert (found.code, len(found.errors)) == (2, 1)
+
+
+def test_train_is_the_training_program(tmp_path, capsys) -> None:
+    found = run(capsys, "train", "--help")
+    assert (found.code, found.out.split()[:3]) == (0, ["usage:", "invertible-rescaling", "train"])
+    folder_of(tmp_path / "in", 3, side=48)
+    options = ("--model", "linear_x2", "--patch", 16, "--batch-size", 1, "--steps", 2, "--cpu", "--quiet")
+    found = run(capsys, "train", "--data", tmp_path / "in", "--out", tmp_path / "out", *options)
+    assert (found.code, "done: 2 steps" in found.out) == (0, True)
+    assert load_checkpoint(tmp_path / "out" / "last.safetensors").config == linear_x2().config
+    found = run(capsys, "train", "--data", tmp_path / "nowhere")
+    assert (found.code, found.err.count("\n"), "there is no folder" in found.err) == (2, 1, True)
 
 
 def test_help_and_version(capsys) -> None:

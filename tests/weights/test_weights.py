@@ -129,7 +129,8 @@ def development(made: Development, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(enums, "PRETRAINED", folder)
     monkeypatch.setattr(enums, "_ENUMS", {model: read_members(model, folder) for model in MODELS})
     for model in MODELS:
-        monkeypatch.setattr(weights, ENUMS[model], weights_of(model))
+        for module in (weights, enums):
+            monkeypatch.setattr(module, ENUMS[model], weights_of(model))
     return weights_of("iirn_x4")
 
 
