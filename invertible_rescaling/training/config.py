@@ -264,7 +264,7 @@ def parse_options(argv: Sequence[str] | None = None, prog: str | None = None) ->
         default=d.optimizer,
         help="auto: soap for rescalers, adam for super-resolvers",
     )
-    add("--lr", type=float, help="peak learning rate; by default 3e-3, of adam 8e-4")
+    add("--lr", type=float, help="peak learning rate; by default 3e-3, of adam 8e-4, with --weights 3e-4")
     add("--beta2", type=float, default=d.beta2, help="of Adam: how long it remembers large gradients")
     add("--schedule", choices=get_args(Schedule), default=d.schedule, help="steps: halve at every fifth")
     add(

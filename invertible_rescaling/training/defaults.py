@@ -13,6 +13,7 @@ from invertible_rescaling.training.start import is_linear, takes_linear
 
 ON_CPU_SECONDS = 3600.0  # what a run takes there if nothing else is asked for
 _RATES = {"soap": 3e-3, "adam-dct": 3e-3, "adam": 8e-4}
+_RATE_OF_TRAINED = 3e-4  # of those tried the one that cost trained weights least: docs/training.md
 
 
 def settle_recipe(
@@ -33,13 +34,18 @@ def settle_recipe(
         options,
         optimizer=optimizer,
         start=_settle_start(options, model),
-        lr=_RATES[optimizer] if options.lr is None else options.lr,
+        lr=_default_rate(options, optimizer) if options.lr is None else options.lr,
         batch_size=options.batch_size or (4 if small else 16),
         patch=options.patch or patch,
     )
     if options.steps is None and options.fit is None:
         options = replace(options, **({"fit": ON_CPU_SECONDS} if small else {"steps": 50_000}))
     return options if options.steps is None else settle_steps(options, options.steps)
+
+
+def _default_rate(options: TrainingConfig, optimizer: str) -> float:
+    rate = _RATES[optimizer]
+    return rate if options.weights is None else min(rate, _RATE_OF_TRAINED)
 
 
 def small_patch(model: nn.Module, scale: int) -> int:

@@ -107,6 +107,8 @@ def carry_out(
     model = build_model(options, None if before is None else before.get("config"))
     if before is not None and options.steps is None:  # it was found out by the first steps
         options = replace(options, steps=before["steps"], fit=None if before["steps"] else options.fit)
+    if before is not None and options.lr is None:  # --weights, which set it, may be left out by now
+        options = replace(options, lr=before["lr"])
     options = settle_recipe(options, model, model.scale, accelerator.device)
     options.check()  # what is settled now may not fit what was given
     start = "none" if before is not None else options.start  # for rescalers alone

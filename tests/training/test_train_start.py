@@ -200,12 +200,14 @@ def test_a_run_says_after_a_few_steps_how_long_it_takes(train) -> None:
 
 
 def test_as_many_steps_as_fit_are_made_and_kept_to(train, tmp_path, monkeypatch) -> None:
-    arguments = ("--model", "linear_x2", "--fit", "3s")
+    """By a clock on which a step takes a second."""
+    monkeypatch.setattr(Trainer, "_now", lambda self: float(self.step))
+    arguments = ("--model", "linear_x2", "--fit", "60s")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_must_stop", lambda self, started: self.step >= 20)
         assert "stopped after step 20 of" in train(*arguments)[1]
     steps = read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["options"]["steps"]
-    assert steps > 20
+    assert 20 < steps <= 72
     code, out, _ = train(*arguments)
     assert code == 0
     assert f"going on after step 20 of {steps}" in out
@@ -213,20 +215,13 @@ def test_as_many_steps_as_fit_are_made_and_kept_to(train, tmp_path, monkeypatch)
 
 
 def test_how_many_steps_fit_is_counted_again_once_the_first_ones_are_past(train, monkeypatch) -> None:
-    """The first steps seem to take half a second, which leaves time for a few; then they do not."""
-    seen, plain = [], Trainer._now
-
-    def now(self):
-        seen.append(plain(self) + (4.0 if seen else 0.0))
-        return seen[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_now", now)
-        patch.setattr("invertible_rescaling.training.trainer._AGAIN", 3)
-        _, out, _ = train("--model", "linear_x2", "--fit", "6s")
+    """By a clock on which the first steps take three seconds each, and the others one."""
+    monkeypatch.setattr(Trainer, "_now", lambda self: float(self.step + 2 * min(self.step, 12)))
+    monkeypatch.setattr("invertible_rescaling.training.trainer._AGAIN", 3)
+    _, out, _ = train("--model", "linear_x2", "--fit", "90s")
     first, second = (int(steps) for steps in re.findall(r"steps to go of (\d+)", out))
-    assert first < 30
-    assert second > 2 * first
+    assert first < 45
+    assert second > 1.5 * first
     assert f"done: {second} steps" in out
 
 
@@ -274,6 +269,13 @@ def test_what_is_left_to_the_program_depends_on_model_and_device(name, device, e
     model = create_model(name)
     settled = settle_recipe(TrainingConfig(model=name), model, model.scale, device)
     assert {key: getattr(settled, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "adam-dct", "adam"])
+def test_trained_weights_go_on_at_a_lower_rate(optimizer) -> None:
+    given = TrainingConfig(optimizer=optimizer, weights="DEFAULT")
+    settled = settle_recipe(given, create_model("iirn_x2"), 2, CPU)
+    assert (settled.lr, settled.start) == (3e-4, "none")
 
 
 def test_what_is_given_is_kept() -> None:
