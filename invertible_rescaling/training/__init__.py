@@ -7,8 +7,10 @@ invertible_rescaling.training`` for several processes. What is imported here nee
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.dataset import div2k_pairs, load_images
 from invertible_rescaling.training.patches import ImagePair, PatchSampler, sub_image_corners
+from invertible_rescaling.training.soap import SOAP
 
 __all__ = [
+    "SOAP",
     "ImagePair",
     "OptionError",
     "PatchSampler",
