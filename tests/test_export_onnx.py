@@ -15,7 +15,7 @@ from tests.pictures import pictures
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    model = randomize(iirn_x2(blocks=1, subnet={"name": "crdb", "growth": 4}), 0.2)
+    model = randomize(iirn_x2(blocks=1, subnet="conv"), 0.2)
     save_checkpoint(model, tmp_path / "mine.safetensors", metadata={"licence": "MIT"})
     return tmp_path / "mine.safetensors"
 

@@ -10,7 +10,7 @@ from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_mu
 from invertible_rescaling.images import Picture, decode_picture, encode_picture
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 from invertible_rescaling.pipeline.networks import Network
-from invertible_rescaling.pipeline.rescale import finish, restore, shrink, stored, unit
+from invertible_rescaling.pipeline.rescale import stored, unit
 
 __all__: list[str] = []  # for the command line alone
 
@@ -64,12 +64,13 @@ def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | 
     content = source.read_bytes()
     whole, scale = decode_picture(content, max_pixels=max_pixels), network.model.scale
     original = _crop(whole, scale)
-    lr = shrink(network, original, tile)
+    rescaler = network.in_tiles(tile)
+    lr = rescaler.downscale(original)
     hr = unit(original.colour)
-    ours = restore(network, lr, original.size, tile).cpu()
+    ours = rescaler.restore(lr, original.size).cpu()
     _, bicubic = bicubic_rescale(scale, bits=original.bits)(hr)
     figures = {who: compare(sr, hr, border=scale) for who, sr in (("ours", ours), ("bicubic", bicubic))}
-    restored = finish(network, lr, ours)
+    restored = rescaler.store(lr, ours)
     return Comparison(
         source,
         whole.size,

@@ -1,7 +1,9 @@
 """Whole pictures: the pixels as they are in the file, at their depth, and what else the file says."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +72,42 @@ class Picture:
         """In words."""
         colour = "greyscale" if self.colour.shape[0] == 1 else "RGB"
         return f"{colour}{'' if self.alpha is None else ' with alpha'}, {self.bits} bits"
+
+    @classmethod
+    def from_array(cls, array: Any) -> "Picture":
+        """Make a picture of pixels as NumPy and Pillow have them.
+
+        Args:
+            array: ``(H, W)``, or ``(H, W, C)`` of 1, 2, 3 or 4 channels, the second or fourth alpha; uint8 or
+                uint16. Of a Pillow image, ``numpy.asarray(image)``.
+
+        Raises:
+            ShapeError, DtypeError: other shapes or dtypes.
+
+        Example:
+            >>> import numpy as np
+            >>> from invertible_rescaling.images import Picture
+            >>> Picture.from_array(np.zeros((4, 5, 4), np.uint8)).kind
+            'RGB with alpha, 8 bits'
+        """
+        pixels = np.asarray(array)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4):
+            raise ShapeError(f"a picture's pixels are (H, W) or (H, W, 1 to 4), got {np.shape(array)}")
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise DtypeError(f"a picture's pixels are uint8 or uint16, got {pixels.dtype}")
+        planes = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+        colours = 1 if len(planes) < 3 else 3
+        return cls(planes[:colours], planes[colours:] if len(planes) > colours else None)
+
+    def to_array(self) -> "np.ndarray[Any, Any]":
+        """Return the pixels, ``(H, W)`` or ``(H, W, C)`` with alpha last, as :meth:`from_array` takes them.
+
+        ``PIL.Image.fromarray`` takes those of 8 bits.
+        """
+        planes = self.colour if self.alpha is None else torch.cat((self.colour, self.alpha))
+        pixels: np.ndarray[Any, Any] = planes.numpy().transpose(1, 2, 0)
+        return pixels[..., 0] if len(planes) == 1 else pixels
 
     def noting(self, *notes: str) -> "Picture":
         """The same with more notes."""

@@ -12,6 +12,7 @@ from invertible_rescaling.models.factories import iirn_x4  # noqa: F401  (regist
 from invertible_rescaling.models.loading import load_checkpoint
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.pipeline.record import Record
+from invertible_rescaling.pipeline.rescale import PictureRescaler
 from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with, weights_of
 
@@ -49,10 +50,9 @@ class Network:
     model: InvertibleRescaler
     sha256: str
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return next(self.model.parameters()).device
+    def in_tiles(self, tile: int | None) -> PictureRescaler:
+        """The model for whole pictures, in tiles of so many pixels."""
+        return PictureRescaler(self.model, tile)
 
 
 @lru_cache(maxsize=2)

@@ -1,6 +1,6 @@
 """A picture down and up on a model, whatever its kind: greyscale, alpha, 16 bits, any size."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch.nn.functional import pad
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import Picture
-from invertible_rescaling.pipeline.networks import Network
+from invertible_rescaling.models.rescaler import InvertibleRescaler
 
-__all__: list[str] = []  # for the command line alone
+__all__ = ["PictureRescaler"]
 
 # Whole pictures take about 230 bytes a pixel (iirn_x4 of 4+4 couplings), tiles of the exact way 24 and what a
 # tile takes, tiles on their own 12. What is chosen depends on the picture alone, and not on the memory that
@@ -21,64 +21,89 @@ _WHOLE, _EXACT = 2**22, 2**26
 _TILE, _OVERLAP = 1024, 64
 
 
-def shrink(network: Network, picture: Picture, tile: int | None = None) -> Picture:
-    """The LR picture, of the same kind and depth.
+@dataclass(frozen=True)
+class PictureRescaler:
+    """A model for whole pictures, whatever their kind: greyscale, alpha, 16 bits, any size.
 
     Args:
-        network: the model.
-        picture: HR.
+        model: for three channels, in evaluation mode, on the device that is to compute.
         tile: HR pixels a side to work in, 0 for the whole picture, ``None`` to choose by its size.
 
     Raises:
-        ConfigError: a tile that is no multiple of the scale.
+        ConfigError: a tile that is no multiple of the scale, or a model of other than three channels.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling import linear_x4
+        >>> from invertible_rescaling.images import Picture
+        >>> from invertible_rescaling.pipeline import PictureRescaler
+        >>> rescaler = PictureRescaler(linear_x4(weights="DEFAULT").eval())
+        >>> grey = Picture(torch.full((1, 30, 41), 40000).to(torch.uint16))
+        >>> lr = rescaler.downscale(grey)
+        >>> lr.kind, lr.size, rescaler.upscale(lr, (30, 41)).size
+        ('greyscale, 16 bits', (8, 11), (30, 41))
     """
-    hr = _three(unit(picture.colour)).to(network.device)
-    lr = network.model.downscale(hr, bits=picture.bits, **_tiles(network, picture.size, tile))
-    if picture.colour.shape[0] == 1:
-        lr = _one(lr)
-    alpha = None if picture.alpha is None else _shrink_alpha(picture.alpha, network.model.scale)
-    return replace(picture, colour=stored(lr[0], picture.bits), alpha=alpha, notes=())
 
+    model: InvertibleRescaler
+    tile: int | None = None
 
-def enlarge(network: Network, picture: Picture, size: tuple[int, int], tile: int | None = None) -> Picture:
-    """The picture brought back to ``size``, (H, W), of the same kind and depth.
+    def __post_init__(self) -> None:
+        check_tile(self.model.scale, self.tile)
+        if self.model.channels != 3:
+            raise ConfigError(f"pictures need a model of 3 channels, got one of {self.model.channels}")
 
-    Raises:
-        ShapeError: LR of that size does not come from ``size``.
-        ConfigError: as for :func:`shrink`.
-    """
-    return finish(network, picture, restore(network, picture, size, tile))
+    def downscale(self, picture: Picture) -> Picture:
+        """Return the LR picture, of the same kind and depth; store it without loss."""
+        hr = _three(unit(picture.colour)).to(self._device)
+        lr = self.model.downscale(hr, bits=picture.bits, **self._tiles(picture.size))
+        if picture.colour.shape[0] == 1:
+            lr = _one(lr)
+        alpha = None if picture.alpha is None else _shrink_alpha(picture.alpha, self.model.scale)
+        return replace(picture, colour=stored(lr[0], picture.bits), alpha=alpha, notes=())
 
+    def upscale(self, picture: Picture, size: tuple[int, int] | None = None) -> Picture:
+        """Return the picture brought back to ``size``, of the same kind and depth.
 
-def restore(network: Network, picture: Picture, size: tuple[int, int], tile: int | None = None) -> Tensor:
-    """A picture's colours brought back to ``size``, ``(1, C, H, W)`` in [0, 1], before rounding."""
-    lr = _three(unit(picture.colour)).to(network.device)
-    torch.manual_seed(0)  # for latents that draw: the same LR is to give the same picture
-    hr = network.model.upscale(lr, size=size, **_tiles(network, size, tile))
-    return _one(hr) if picture.colour.shape[0] == 1 else hr
+        Args:
+            picture: as :meth:`downscale` made it.
+            size: the original (H, W); ``scale`` times LR's by default.
 
+        Raises:
+            ShapeError: LR of that size does not come from ``size``.
+        """
+        return self.store(picture, self.restore(picture, size))
 
-def finish(network: Network, picture: Picture, colour: Tensor) -> Picture:
-    """The restored picture of an LR picture: its restored colours stored, its alpha enlarged."""
-    alpha, size = None, (colour.shape[2], colour.shape[3])
-    if picture.alpha is not None:
-        scale = network.model.scale
-        full = (picture.size[0] * scale, picture.size[1] * scale)
-        # The sharper of the two bicubic kernels, as for the figures of bicubic in this library's tables.
-        enlarged = bicubic_resize(unit(picture.alpha), full, antialias=False)
-        alpha = stored(enlarged[0, :, : size[0], : size[1]], picture.bits)
-    return replace(picture, colour=stored(colour[0], picture.bits), alpha=alpha, notes=())
+    def restore(self, picture: Picture, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the colours of an LR picture at ``size``, ``(1, C, H, W)`` in [0, 1], before rounding."""
+        lr, scale = _three(unit(picture.colour)).to(self._device), self.model.scale
+        size = size or (picture.size[0] * scale, picture.size[1] * scale)
+        with torch.random.fork_rng([lr.device] if lr.is_cuda else []):
+            torch.manual_seed(0)  # for latents that draw: the same LR is to give the same picture
+            hr = self.model.upscale(lr, size=size, **self._tiles(size))
+        return _one(hr) if picture.colour.shape[0] == 1 else hr
 
+    def store(self, picture: Picture, colour: Tensor) -> Picture:
+        """Return the restored picture of an LR picture: restored colours rounded, its alpha enlarged."""
+        alpha, size = None, (colour.shape[2], colour.shape[3])
+        if picture.alpha is not None:
+            scale = self.model.scale
+            full = (picture.size[0] * scale, picture.size[1] * scale)
+            # The sharper of the two bicubic kernels, as for the figures of bicubic in this library's tables.
+            enlarged = bicubic_resize(unit(picture.alpha), full, antialias=False)
+            alpha = stored(enlarged[0, :, : size[0], : size[1]], picture.bits)
+        return replace(picture, colour=stored(colour[0], picture.bits), alpha=alpha, notes=())
 
-def _tiles(network: Network, size: tuple[int, int], tile: int | None) -> dict[str, Any]:
-    pixels, scale = size[0] * size[1], network.model.scale
-    if tile is None:
-        side = _TILE - _TILE % scale
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _tiles(self, size: tuple[int, int]) -> dict[str, Any]:
+        if self.tile is not None:
+            return {"tile": self.tile} if self.tile else {}
+        pixels, side = size[0] * size[1], _TILE - _TILE % self.model.scale
         if pixels <= _WHOLE:
             return {}
         return {"tile": side} if pixels <= _EXACT else {"tile": side, "overlap": _OVERLAP}
-    check_tile(scale, tile)
-    return {"tile": tile} if tile else {}
 
 
 def check_tile(scale: int, tile: int | None) -> None:

@@ -11,7 +11,6 @@ from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture
 from invertible_rescaling.pipeline.networks import Choice, Network, choice_for, load
 from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
-from invertible_rescaling.pipeline.rescale import enlarge, shrink
 
 __all__: list[str] = []  # for the command line alone
 
@@ -120,10 +119,8 @@ def _perform(task: Task, options: Options) -> Outcome:
         raise ImageError(
             f"{task.target} exists, and was not made of this file with this model; pass --force to overwrite"
         )
-    if down:
-        made = shrink(job.network, job.picture, options.tile)
-    else:
-        made = enlarge(job.network, job.picture, job.size, options.tile)
+    rescaler = job.network.in_tiles(options.tile)
+    made = rescaler.downscale(job.picture) if down else rescaler.upscale(job.picture, job.size)
     record = Record.of(
         made,
         options.lossy,

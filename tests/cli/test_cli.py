@@ -23,10 +23,9 @@ from invertible_rescaling.cli import main
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import Picture, from_uint8, read_image, read_picture, write_picture
-from invertible_rescaling.pipeline import rescale
+from invertible_rescaling.pipeline import PictureRescaler
 from invertible_rescaling.pipeline.networks import Choice, load
 from invertible_rescaling.pipeline.record import KEY, Record, record_of
-from invertible_rescaling.pipeline.rescale import enlarge, shrink
 from invertible_rescaling.pipeline.run import share
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.weights import IIRN_X4_Weights, enums
@@ -115,19 +114,20 @@ def test_16_bits_carry_more_than_8(weights) -> None:
     deep = torch.from_numpy(photograph(64, 64, deep=True).transpose(2, 0, 1).copy())
     wanted = network.model.downscale(deep.float().unsqueeze(0) / 65535, bits=16)[0]
     assert _equal(
-        shrink(network, Picture(deep)).colour, (wanted * 65535).round().to(torch.int32).to(torch.uint16)
+        PictureRescaler(network.model).downscale(Picture(deep)).colour,
+        (wanted * 65535).round().to(torch.int32).to(torch.uint16),
     )
 
 
 def test_opaque_and_clear_stay_so(weights) -> None:
-    network = load(Choice(None, str(weights)))
+    rescaler = PictureRescaler(load(Choice(None, str(weights))).model)
     for level in (0, 255):
         picture = Picture(
             torch.full((3, 13, 9), 99, dtype=torch.uint8), torch.full((1, 13, 9), level, dtype=torch.uint8)
         )
-        lr = shrink(network, picture)
+        lr = rescaler.downscale(picture)
         assert lr.alpha.unique().tolist() == [level]
-        assert enlarge(network, lr, (13, 9)).alpha.unique().tolist() == [level]
+        assert rescaler.upscale(lr, (13, 9)).alpha.unique().tolist() == [level]
 
 
 def test_tiles_give_what_the_whole_gives(tmp_path, capsys, tiny) -> None:
@@ -156,7 +156,7 @@ def test_tiles_give_what_the_whole_gives(tmp_path, capsys, tiny) -> None:
     [(2048, {}), (2049, {"tile": 1024}), (8192, {"tile": 1024}), (8193, {"tile": 1024, "overlap": 64})],
 )
 def test_large_pictures_go_in_tiles(weights, side: int, tiles: dict) -> None:
-    assert rescale._tiles(load(Choice(None, str(weights))), (side, side), None) == tiles
+    assert load(Choice(None, str(weights))).in_tiles(None)._tiles((side, side)) == tiles
 
 
 def test_a_tree_keeps_its_structure(tmp_path, capsys, tiny) -> None:
