@@ -24,7 +24,7 @@ from invertible_rescaling.testing import check_invertible, randomize
 class Bottleneck(nn.Module):
     """A depthwise 5x5 convolution between two that mix channels."""
 
-    reach = 2  # pixels to each side that the output depends on: lets the model run in exact tiles
+    receptive_radius = 2  # pixels to each side that the output depends on: lets the model run in exact tiles
 
     def __init__(self, in_channels: int, out_channels: int, width: int = 32) -> None:
         super().__init__()

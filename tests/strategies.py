@@ -31,7 +31,7 @@ clamps = st.floats(0.05, 1.0)
 class SmallConv(nn.Module):
     """A sub-network of a user's own: it keeps height and width, and says how far it reaches."""
 
-    reach = 1
+    receptive_radius = 1
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -254,8 +254,8 @@ import sys, invertible_rescaling
 print([name for name in {later} if f"invertible_rescaling.{{name}}" in sys.modules])
 """
     assert _python(code).strip() == "[]"
-    asked = "import invertible_rescaling as r; print(r.tiling.reach_of, r.images)"
-    assert _python(asked).startswith("<function reach_of")
+    asked = "import invertible_rescaling as r; print(r.tiling.receptive_radius_of, r.images)"
+    assert _python(asked).startswith("<function receptive_radius_of")
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = invertible_rescaling.nothing
 

@@ -24,10 +24,10 @@ _RATIO_BOUNDS = (0.5, 2.0)
 class Latent(nn.Module, ABC):
     """Maps an LR image ``(B, C, h, w)`` to a latent ``(B, C * (scale**2 - 1), h, w)``.
 
-    A latent that depends on LR locally may declare ``reach``, how many LR pixels to each side a pixel of z
-    depends on at most: work in tiles then asks for it window by window, and otherwise once for all of LR. A
-    subclass that overrides ``forward`` declares it anew: what it inherits speaks of another ``forward``, and
-    does not count. Nor does what a class declares for a latent that is patched or hooked.
+    A latent that depends on LR locally may declare ``receptive_radius``, the LR pixels to each side that a
+    pixel of z depends on at most: work in tiles then asks for it window by window, and otherwise once for all
+    of LR. A subclass that overrides ``forward`` must set ``receptive_radius`` itself; an inherited value is
+    ignored, and so is a class's value where a latent is patched or hooked.
 
     Args:
         scale: a power of two; ``None`` takes it from the rescaler the latent is given to.
@@ -92,7 +92,7 @@ class ZeroLatent(Latent):
         torch.Size([2, 45, 5, 7])
     """
 
-    reach = 0
+    receptive_radius = 0
 
     def forward(self, lr: Tensor) -> Tensor:
         shape = self._shape(lr)
@@ -208,12 +208,13 @@ class WaveletLatent(Latent):
         return state[:, channels:]
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """LR pixels to each side that a pixel of z depends on, at most."""
-        # A pixel depends on pixels of the finer state up to step.reach outside the four that it covers: over
-        # all levels, up to step.reach * (1 + 2 + ... + scale / 2) HR pixels outside its LR pixel. Bicubic
-        # interpolation, from LR at each size, reads up to 2 LR pixels to each side of the one that it is in.
-        return -(-self.step.reach * (self.scale - 1) // self.scale) + 2
+        # A pixel depends on pixels of the finer state up to r = step.receptive_radius outside the four that
+        # it covers: over all levels, up to r * (1 + 2 + ... + scale / 2) HR pixels outside its LR pixel.
+        # Bicubic interpolation, from LR at each size, reads up to 2 LR pixels to each side of the one that it
+        # is in.
+        return -(-self.step.receptive_radius * (self.scale - 1) // self.scale) + 2
 
     def _correct(self, state: Tensor, low: Tensor, channels: int) -> Tensor:
         """Correct the details of the first ``channels`` channels of each detail band."""
@@ -240,7 +241,7 @@ class WaveletLatent(Latent):
 
 
 class _HaarStep(nn.Module):
-    reach = 0  # pixels outside the four that make one
+    receptive_radius = 0  # pixels outside the four that make one
 
     def forward(self, x: Tensor) -> Tensor:
         return haar_decompose(x)
@@ -260,7 +261,7 @@ class _WaveletStep(nn.Module):
         longest = max(taps.numel() for taps in self.transform.buffers())
         # Periodization wraps round; an edge as wide as the filters keeps the far side out of the picture.
         self.margin = 2 * math.ceil(longest / 2)
-        self.reach = (longest - 1) // 2  # of the even number of taps, two lie in the middle
+        self.receptive_radius = (longest - 1) // 2  # of the even number of taps, two lie in the middle
 
     def forward(self, x: Tensor) -> Tensor:
         margin, half = self.margin, self.margin // 2

@@ -233,9 +233,9 @@ class InvertibleRescaler(PretrainedModel):
         Raises:
             ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1], or on another number
                 of bits than 1 to 16.
-            ConfigError: on a tile or overlap that cannot be, or, without ``overlap``, where how far a
-                sub-network reaches is not known (:func:`~invertible_rescaling.tiling.reach_of`), or the model
-                or one of its layers is overridden, patched or hooked, or offers no half steps.
+            ConfigError: on a tile or overlap that cannot be. Without ``overlap``, where the receptive radius
+                of a sub-network is unknown (:func:`~invertible_rescaling.tiling.receptive_radius_of`), the model
+                or one of its layers is overridden, patched or hooked, or a layer is no ``CouplingLayer``.
 
         Example:
             >>> import torch
@@ -281,8 +281,8 @@ class InvertibleRescaler(PretrainedModel):
             lr: ``(B, C, h, w)`` in [0, 1], as :meth:`downscale` made it or as read from a file.
             size: the original (H, W); ``scale`` times LR's by default. The padding is cut off again.
             latent: a z to use in place of the model's own latent.
-            tile: as for :meth:`downscale`, in HR pixels. A latent that declares no ``reach``, such as random
-                noise, is made for all of LR at once, and is as large as HR.
+            tile: as for :meth:`downscale`, in HR pixels. A latent that declares no ``receptive_radius``, such
+                as random noise, is made for all of LR at once, and is as large as HR.
             overlap: as for :meth:`downscale`, in HR pixels.
 
         Returns:
@@ -322,11 +322,11 @@ class InvertibleRescaler(PretrainedModel):
     def receptive_field(self) -> int:
         """HR pixels to each side that a pixel of either direction depends on, at most, global pooling aside.
 
-        A latent that declares no ``reach`` is not counted.
+        A latent that declares no ``receptive_radius`` is not counted.
 
         Raises:
             ConfigError: how far a sub-network reaches is not known, or the model or one of its layers is
-                overridden, patched or hooked, or offers no half steps.
+                overridden, patched or hooked, or a layer is no ``CouplingLayer``.
 
         Example:
             >>> from invertible_rescaling import irn_x4

@@ -19,7 +19,7 @@ from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import InvertibleModule
 from invertible_rescaling.layers.coupling import CouplingStep
 from invertible_rescaling.tiling.global_pooling import TiledEvaluation
-from invertible_rescaling.tiling.receptive_field import as_coupling, reach_of
+from invertible_rescaling.tiling.receptive_field import as_coupling, receptive_radius_of
 from invertible_rescaling.tiling.window import Window, windows
 
 __all__: list[str] = []  # for the rescaler alone
@@ -109,7 +109,7 @@ def _backwards(index: int, layer: InvertibleModule) -> list[Step]:
 
 
 def _in_place(steps: Iterable[CouplingStep]) -> list[Step]:
-    return [partial(_change, step, max(map(reach_of, step.networks), default=0)) for step in steps]
+    return [partial(_change, step, max(map(receptive_radius_of, step.networks), default=0)) for step in steps]
 
 
 def _change(step: CouplingStep, halo: int, state: Tensor, side: int) -> Tensor:

@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.layers.base import InvertibleModule
-from invertible_rescaling.tiling.receptive_field import as_coupling, declared_reach, reach_of
+from invertible_rescaling.tiling.receptive_field import (
+    as_coupling,
+    declared_receptive_radius,
+    receptive_radius_of,
+)
 from invertible_rescaling.tiling.window import Window, windows
 
 __all__: list[str] = []  # for the rescaler alone
@@ -45,8 +49,8 @@ def latent_in_windows(
 ) -> Callable[[int, Window], Tensor]:
     """Return what gives the latent of a window of one of the images, as the whole image's latent has it.
 
-    A module that declares ``reach``, in LR pixels, is asked for each window with as much around. Any other
-    may depend on all of LR, or draw at random: it is asked once, for the whole batch.
+    A module that declares ``receptive_radius``, in LR pixels, is asked for each window with as much around.
+    Any other may depend on all of LR, or draw at random: it is asked once, for the whole batch.
 
     Args:
         latent: maps LR to z, or is z.
@@ -56,12 +60,12 @@ def latent_in_windows(
     if isinstance(latent, Tensor):
         check(lr, latent)
         return lambda index, window: window.cut(latent[index : index + 1])
-    reach = declared_reach(latent)
-    if reach is None:
+    radius = declared_receptive_radius(latent)
+    if radius is None:
         return latent_in_windows(latent(lr), lr, check)
 
     def of_window(index: int, window: Window) -> Tensor:
-        around = window.around(reach, lr.shape[2], lr.shape[3])
+        around = window.around(radius, lr.shape[2], lr.shape[3])
         image = around.cut(lr[index : index + 1])
         z = latent(image)
         check(image, z)
@@ -76,15 +80,16 @@ def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
     Raises:
         ConfigError: how far a layer or a sub-network reaches is not known.
     """
-    reach, grain = 0, 1
+    radius, grain = 0, 1
     for index, layer in enumerate(flow):
         coupling = as_coupling(index, layer)
         if coupling is None:
-            reach += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
+            radius += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
             grain *= 2
             continue
-        reach += grain * sum(max(map(reach_of, step.networks), default=0) for step in coupling.steps())
-    return reach + grain * (declared_reach(latent) or 0)
+        radii = (max(map(receptive_radius_of, step.networks), default=0) for step in coupling.steps())
+        radius += grain * sum(radii)
+    return radius + grain * (declared_receptive_radius(latent) or 0)
 
 
 def _aligned(lr: Tensor, tile: int, overlap: int, scale: int) -> Iterable[Window]:

@@ -18,7 +18,7 @@ from invertible_rescaling.layers.subnets import (
     _DenselyConnected,
 )
 
-__all__ = ["declared_reach", "reach_of"]
+__all__ = ["declared_receptive_radius", "receptive_radius_of"]
 
 # Modules of exactly these classes are known, subclasses are not: they may compute anything.
 _POINTWISE = (
@@ -98,34 +98,35 @@ def not_followed(why: str) -> ConfigError:
     )
 
 
-def reach_of(network: nn.Module) -> int:
+def receptive_radius_of(network: nn.Module) -> int:
     """How many pixels to each side a network's output depends on its input, at most.
 
-    A module that declares ``reach``, an integer, is believed and not looked into; :func:`declared_reach` says
-    when that counts. Others are looked into if they are of a class that is known, no subclass of one, and
-    neither patched nor hooked: the library's own sub-networks and
+    A module that declares ``receptive_radius``, an integer, is believed and not looked into;
+    :func:`declared_receptive_radius` says when that counts. Others are looked into if they are of a class
+    that is known, no subclass of one, and neither patched nor hooked: the library's own sub-networks and
     :class:`~invertible_rescaling.ChannelAttention`, ``nn.Sequential``, ``nn.Conv2d`` that keep height and
-    width, activations, batch norm and dropout in eval mode. They may have parametrizations. The reaches of
+    width, activations, batch norm and dropout in eval mode. They may have parametrizations. The radii of
     their parts add up. What ``ChannelAttention`` pools does not count, since tiles take it from the whole
-    image. Global pooling of a network's own needs independent tiles: no reach is enough for it.
+    image. Global pooling of a network's own needs independent tiles: no receptive radius is enough for it.
 
     Raises:
-        ConfigError: a module whose reach is neither known nor declared, or that is to be put in eval mode.
+        ConfigError: the receptive radius of a module is neither known nor declared, or a module is to be put
+            in eval mode.
 
     Example:
         >>> from invertible_rescaling import CRDB, DenseBlock
-        >>> from invertible_rescaling.tiling import reach_of
-        >>> reach_of(CRDB(9, 3)), reach_of(DenseBlock(9, 3))
+        >>> from invertible_rescaling.tiling import receptive_radius_of
+        >>> receptive_radius_of(CRDB(9, 3)), receptive_radius_of(DenseBlock(9, 3))
         (8, 5)
     """
-    declared = declared_reach(network)
+    declared = declared_receptive_radius(network)
     if declared is not None:
         return declared
     kind = type_before_parametrizations(network)
     if hooks_of(network) is not None or "attention" in vars(network):
         raise _unknown(network)
     if kind in _CONVOLUTIONS and isinstance(network, nn.Conv2d):
-        return _reach_of_convolution(network)
+        return _receptive_radius_of_convolution(network)
     if kind in _POINTWISE:
         return 0
     if kind in _IN_EVAL_MODE:
@@ -133,11 +134,11 @@ def reach_of(network: nn.Module) -> int:
     if kind not in _MADE_OF_PARTS:
         raise _unknown(network)
     # Not children(), which names a module once however often a Sequential runs it.
-    return sum(reach_of(part) for part in network._modules.values() if part is not None)
+    return sum(receptive_radius_of(part) for part in network._modules.values() if part is not None)
 
 
-def declared_reach(module: nn.Module) -> int | None:
-    """The ``reach`` a module declares, or None.
+def declared_receptive_radius(module: nn.Module) -> int | None:
+    """The ``receptive_radius`` a module declares, or None.
 
     An attribute of the module itself counts. One of its class counts if no class below the one that declares
     it overrides ``forward``, and the module is neither patched nor hooked: else it may speak of another
@@ -146,20 +147,22 @@ def declared_reach(module: nn.Module) -> int | None:
     Raises:
         ConfigError: it is no integer of at least 0.
     """
-    reach = getattr(module, "reach", None)
-    if reach is None:
+    radius = getattr(module, "receptive_radius", None)
+    if radius is None:
         return None
-    if "reach" not in vars(module):
-        known = next((kind for kind in type(module).__mro__ if "reach" in vars(kind)), nn.Module)
+    if "receptive_radius" not in vars(module):
+        known = next((kind for kind in type(module).__mro__ if "receptive_radius" in vars(kind)), nn.Module)
         if overridden(type(module), known, ("__call__", "forward")) or hooks_of(module):
             return None
-    if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
+    if isinstance(radius, bool) or not isinstance(radius, int) or radius < 0:
         name = type(module).__name__
-        raise ConfigError(f"the reach that {name} declares must be an integer of at least 0, got {reach!r}")
-    return reach
+        raise ConfigError(
+            f"the receptive_radius that {name} declares must be an integer of at least 0, got {radius!r}"
+        )
+    return radius
 
 
-def _reach_of_convolution(conv: nn.Conv2d) -> int:
+def _receptive_radius_of_convolution(conv: nn.Conv2d) -> int:
     spans = [(size - 1) * gap for size, gap in zip(conv.kernel_size, conv.dilation, strict=True)]
     if conv.padding == "same":
         keeps = True
@@ -187,6 +190,6 @@ def _unknown(module: nn.Module) -> ConfigError:
     return ConfigError(
         f"how far {module} reaches is not known: only the library's own sub-networks, nn.Sequential, "
         "convolutions that keep height and width, activations and batch norm are looked into, and only if "
-        "they are not subclassed, patched or hooked; give the sub-network an attribute `reach`, the pixels "
-        "to each side that it depends on, or pass overlap= to go by independent tiles"
+        "they are not subclassed, patched or hooked; give the sub-network an attribute `receptive_radius`, "
+        "the pixels to each side that it depends on, or pass overlap= to go by independent tiles"
     )

@@ -16,7 +16,7 @@ from invertible_rescaling.errors import ConfigError, DtypeError, MissingDependen
 from invertible_rescaling.functional import bicubic_resize, haar_decompose, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.registry import latents
-from invertible_rescaling.tiling import declared_reach
+from invertible_rescaling.tiling import declared_receptive_radius
 from tests.strategies import DTYPES, LATENTS, largest_difference, seeds, uniform
 from tests.tolerances import PRINTED_PSNR, SAME, WAVELET_TAPS
 
@@ -145,17 +145,17 @@ def test_the_reach_is_an_upper_bound(wavelet: str, scale: int, correction: str) 
     if wavelet == "dmey" and scale == 8:
         return  # reaches over most of an image that is small enough for a test
     latent = WaveletLatent(wavelet, correction, scale=scale)
-    side = 2 * latent.reach + 5
+    side = 2 * latent.receptive_radius + 5
     lr = uniform(1, 1, side, side, dtype=torch.float64)
     for at in ((side // 2, side // 2), (1, side // 2), (side - 1, side - 1)):
-        assert _reaches(latent, lr, at) <= latent.reach
+        assert _reaches(latent, lr, at) <= latent.receptive_radius
     # And not much of one; taps that round to nothing apart.
-    assert _reaches(latent, lr, (side // 2, side // 2)) >= latent.reach - 1 - (wavelet == "dmey")
+    assert _reaches(latent, lr, (side // 2, side // 2)) >= latent.receptive_radius - 1 - (wavelet == "dmey")
 
 
-@pytest.mark.parametrize(("wavelet", "reach"), [("haar", 2), ("db1", 2), ("db2", 3), ("db4", 5)])
-def test_the_reach_follows_from_the_filters(wavelet: str, reach: int) -> None:
-    assert WaveletLatent(wavelet, scale=4).reach == reach
+@pytest.mark.parametrize(("wavelet", "receptive_radius"), [("haar", 2), ("db1", 2), ("db2", 3), ("db4", 5)])
+def test_the_reach_follows_from_the_filters(wavelet: str, receptive_radius: int) -> None:
+    assert WaveletLatent(wavelet, scale=4).receptive_radius == receptive_radius
 
 
 @given(
@@ -171,9 +171,9 @@ def test_a_part_seen_with_its_reach_is_that_of_the_whole(
     wavelet, correction, scale, size, top, left, seed
 ) -> None:
     latent, lr = WaveletLatent(wavelet, correction, scale=scale), uniform(1, 2, *size, seed=seed)
-    top, left, reach = min(top, size[0] - 1), min(left, size[1] - 1), latent.reach
-    above, before = min(top, reach), min(left, reach)
-    part = lr[..., top - above : top + 1 + reach, left - before : left + 1 + reach]
+    top, left, receptive_radius = min(top, size[0] - 1), min(left, size[1] - 1), latent.receptive_radius
+    above, before = min(top, receptive_radius), min(left, receptive_radius)
+    part = lr[..., top - above : top + 1 + receptive_radius, left - before : left + 1 + receptive_radius]
     found = latent(part)[..., above, before]
     assert largest_difference(found, latent(lr)[..., top, left]) < SAME[torch.float32]
 
@@ -193,7 +193,7 @@ class CentredZero(ZeroLatent):
 @pytest.mark.parametrize("kind", [Centred, CentredZero])
 def test_a_subclass_with_a_forward_of_its_own_inherits_no_reach(kind) -> None:
     latent = kind(scale=4)
-    assert declared_reach(latent) is None
+    assert declared_receptive_radius(latent) is None
     model = iirn_x4(blocks=(0, 0), latent=latent).eval()
     lr = uniform(1, 3, 24, 20)
     whole = model.upscale(lr)
@@ -201,9 +201,9 @@ def test_a_subclass_with_a_forward_of_its_own_inherits_no_reach(kind) -> None:
         assert largest_difference(model.upscale(lr, tile=32, **options), whole) < SAME[torch.float32]
 
     class SaysSo(kind):
-        reach = 5
+        receptive_radius = 5
 
-    assert declared_reach(SaysSo(scale=4)) == 5
+    assert declared_receptive_radius(SaysSo(scale=4)) == 5
 
 
 def test_a_subclass_without_and_a_latent_as_it_is_keep_theirs() -> None:
@@ -211,12 +211,12 @@ def test_a_subclass_without_and_a_latent_as_it_is_keep_theirs() -> None:
         """Nothing else."""
 
     latent = Named(scale=4)
-    assert declared_reach(latent) == latent.reach == 2
+    assert declared_receptive_radius(latent) == latent.receptive_radius == 2
     handle = latent.register_forward_hook(lambda *_: None)
-    assert declared_reach(latent) is None
+    assert declared_receptive_radius(latent) is None
     handle.remove()
     latent.forward = latent.forward
-    assert declared_reach(latent) is None
+    assert declared_receptive_radius(latent) is None
 
 
 @pytest.fixture(scope="module")

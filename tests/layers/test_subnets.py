@@ -11,7 +11,7 @@ from torch import nn
 from invertible_rescaling import CRDB, RRDB, ChannelAttention, Conv, DenseBlock, InvertibleRescaler
 from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.testing import randomize
-from invertible_rescaling.tiling import reach_of
+from invertible_rescaling.tiling import receptive_radius_of
 from tests.strategies import largest_difference, seeds, uniform
 
 SUBNETS = (CRDB, DenseBlock, RRDB)
@@ -86,7 +86,7 @@ def test_crdb_without_its_parts() -> None:
     plain = CRDB(9, 3, dilation=1, attention=False)
     assert [conv.dilation for conv in plain.features.convs] == [(1, 1)] * 3
     assert not any(isinstance(module, ChannelAttention) for module in plain.modules())
-    assert reach_of(plain) == 4
+    assert receptive_radius_of(plain) == 4
     whole = CRDB(9, 3)
     assert _parameters(whole) - _parameters(plain) == _parameters(whole.attention)
     config = InvertibleRescaler(2, subnet={"name": "crdb", "dilation": 3, "attention": False}).config
@@ -101,14 +101,14 @@ def test_crdb_refuses_other_options(bad) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subnet", "reach"), [(partial(CRDB, attention=False), 1 + 2 + 4 + 1), (DenseBlock, 5)]
+    ("subnet", "receptive_radius"), [(partial(CRDB, attention=False), 1 + 2 + 4 + 1), (DenseBlock, 5)]
 )
-def test_the_receptive_field_is_that_of_the_paper(subnet, reach: int) -> None:
+def test_the_receptive_field_is_that_of_the_paper(subnet, receptive_radius: int) -> None:
     network = randomize(subnet(2, 1).double(), gain=1.0)  # attention would look at the whole image
     x = uniform(1, 2, 25, 25, dtype=torch.float64).requires_grad_()
     network(x)[0, 0, 12, 12].backward()
     rows = x.grad.abs().amax(dim=(0, 1, 3)).nonzero().flatten()
-    assert (12 - int(rows.min()), int(rows.max()) - 12) == (reach, reach)
+    assert (12 - int(rows.min()), int(rows.max()) - 12) == (receptive_radius, receptive_radius)
 
 
 def test_channel_attention_by_hand() -> None:
@@ -149,7 +149,7 @@ def test_sizes_must_be_positive_integers(make) -> None:
 def test_conv_is_one_convolution() -> None:
     network = randomize(Conv(5, 3))
     assert _parameters(network) == 9 * 5 * 3 + 3
-    assert reach_of(network) == 1
+    assert receptive_radius_of(network) == 1
     x = uniform(2, 5, 7, 6)
     expected = nn.functional.conv2d(x, network.last.weight, network.last.bias, padding=1)
     torch.testing.assert_close(network(x), expected)

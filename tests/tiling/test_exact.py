@@ -34,7 +34,7 @@ from invertible_rescaling.tiling import exact, global_pooling
 class TwoAttentions(nn.Sequential):
     """What the second pools depends on what the first does."""
 
-    reach = 2
+    receptive_radius = 2
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -141,8 +141,8 @@ def _error(model: InvertibleRescaler, lr: Tensor) -> float:
 def test_a_pixel_less_around_each_tile_would_be_noticed(subnet: str, monkeypatch) -> None:
     model, lr = _model(4, 1, subnet), uniform(1, 3, 32, 32, dtype=torch.float64)
     assert _error(model, lr) < TILED[torch.float64]
-    reach_of = exact.reach_of
-    monkeypatch.setattr(exact, "reach_of", lambda network: reach_of(network) - 1)
+    receptive_radius_of = exact.receptive_radius_of
+    monkeypatch.setattr(exact, "receptive_radius_of", lambda network: receptive_radius_of(network) - 1)
     assert _error(model, lr) > 100 * TILED[torch.float64]
 
 
@@ -200,7 +200,7 @@ def test_noise_is_that_of_the_whole() -> None:
 
 
 class Blur(nn.Module):
-    """A latent of a user's own, which says nothing of its reach."""
+    """A latent of a user's own, which says nothing of its receptive_radius."""
 
     def forward(self, lr: Tensor) -> Tensor:
         return (lr - lr.mean((2, 3), keepdim=True)).repeat(1, 3, 1, 1) / 10
@@ -264,7 +264,7 @@ class Opaque(InvertibleModule):
 class Pyramid(nn.Module):
     """Pools half the image's size."""
 
-    reach = 4
+    receptive_radius = 4
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -280,7 +280,7 @@ def squeezed(in_channels: int, out_channels: int) -> nn.Module:
 
 
 class Short(nn.Module):
-    reach = 0
+    receptive_radius = 0
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -320,7 +320,7 @@ def test_a_latent_of_another_shape_is_refused() -> None:
         model.upscale(lr, latent=torch.rand(1, 45, 30, 10), tile=16)
 
     class Flat(nn.Module):
-        reach = 0
+        receptive_radius = 0
 
         def forward(self, lr: Tensor) -> Tensor:
             return lr.new_zeros(1, 45, 1, 1)
@@ -472,7 +472,7 @@ def test_bits_that_cannot_be_are_refused_before_any_layer_runs(monkeypatch) -> N
 class Passes(nn.Module):
     """So many attentions in sequence; counts how often it is started."""
 
-    reach = 0
+    receptive_radius = 0
 
     def __init__(self, attentions: int, in_channels: int, out_channels: int) -> None:
         super().__init__()

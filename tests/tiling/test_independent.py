@@ -65,7 +65,7 @@ def test_less_overlap_would_be_noticed(scale: int, subnet) -> None:
     lr = uniform(1, 3, 160 // scale, 160 // scale, dtype=torch.float64)
     whole, field = model.upscale(lr), model.receptive_field
     # The latent is made with what it reaches around it, and tiles begin where no Haar step has to reach over.
-    enough = field - model.latent.reach * scale - (scale - 1)
+    enough = field - model.latent.receptive_radius * scale - (scale - 1)
     errors = {
         overlap: float((model.upscale(lr, tile=32, overlap=overlap) - whole).abs().max())
         for overlap in (0, enough - scale, field)
@@ -216,6 +216,6 @@ def test_bad_tiles_are_refused(options, match: str) -> None:
 
 def test_a_latents_reach_that_cannot_be_is_refused() -> None:
     model = iirn_x4(blocks=0, latent=ZeroLatent())
-    model.latent.reach = -1
+    model.latent.receptive_radius = -1
     with pytest.raises(ConfigError, match="ZeroLatent declares must be an integer"):
         model.upscale(torch.rand(1, 3, 40, 40), tile=32)

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from invertible_rescaling import CRDB, RRDB, ChannelAttention, DenseBlock
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.testing import randomize
-from invertible_rescaling.tiling import reach_of
+from invertible_rescaling.tiling import receptive_radius_of
 
 
 def dilated(in_channels: int, out_channels: int) -> nn.Module:
@@ -31,42 +31,43 @@ def test_the_reach_is_an_upper_bound_that_is_met(kind) -> None:
     network = randomize(kind(2, 1).double(), 2.0).eval()
     if kind is CRDB:
         network.attention = nn.Identity()
-    reach = reach_of(network)
-    side = 2 * reach + 5
+    receptive_radius = receptive_radius_of(network)
+    side = 2 * receptive_radius + 5
     x = torch.rand(1, 2, side, side, dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(network(x)[0, 0, reach + 2, reach + 2], x)
+    (grad,) = torch.autograd.grad(network(x)[0, 0, receptive_radius + 2, receptive_radius + 2], x)
     columns = grad[0].abs().sum((0, 1)).nonzero()
     assert columns.min() >= 2
-    assert columns.max() == 2 * reach + 2
+    assert columns.max() == 2 * receptive_radius + 2
     rows = grad[0].abs().sum((0, 2)).nonzero()
-    assert 2 <= rows.min() <= rows.max() <= 2 * reach + 2
+    assert 2 <= rows.min() <= rows.max() <= 2 * receptive_radius + 2
 
 
 def test_attention_and_what_works_pixel_by_pixel_do_not_reach() -> None:
-    assert reach_of(nn.Sequential(ChannelAttention(4), nn.PReLU(), nn.ModuleList(), nn.Conv2d(4, 4, 1))) == 0
-    assert reach_of(nn.BatchNorm2d(4).eval()) == 0
+    network = nn.Sequential(ChannelAttention(4), nn.PReLU(), nn.ModuleList(), nn.Conv2d(4, 4, 1))
+    assert receptive_radius_of(network) == 0
+    assert receptive_radius_of(nn.BatchNorm2d(4).eval()) == 0
 
 
 def test_a_module_that_a_sequence_runs_twice_counts_twice() -> None:
     conv = nn.Conv2d(4, 4, 3, padding=1)
-    assert reach_of(nn.Sequential(conv, conv)) == 2
+    assert receptive_radius_of(nn.Sequential(conv, conv)) == 2
 
 
 class Declared(nn.Module):
-    def __init__(self, reach: object) -> None:
+    def __init__(self, receptive_radius: object) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.reach = reach
+        self.receptive_radius = receptive_radius
 
 
 def test_what_is_declared_is_believed() -> None:
-    assert reach_of(nn.Sequential(Declared(3), nn.Conv2d(4, 4, 3, padding=1))) == 4
+    assert receptive_radius_of(nn.Sequential(Declared(3), nn.Conv2d(4, 4, 3, padding=1))) == 4
 
 
-@pytest.mark.parametrize("reach", [-1, 1.5, True, "2"])
-def test_what_cannot_be_a_reach_is_refused(reach) -> None:
+@pytest.mark.parametrize("receptive_radius", [-1, 1.5, True, "2"])
+def test_what_cannot_be_a_reach_is_refused(receptive_radius) -> None:
     with pytest.raises(ConfigError, match="integer of at least 0"):
-        reach_of(Declared(reach))
+        receptive_radius_of(Declared(receptive_radius))
 
 
 class OwnAttention(ChannelAttention):
@@ -121,25 +122,25 @@ class OwnNetwork(nn.Module):
 )
 def test_a_reach_that_is_not_known_is_not_guessed(make) -> None:
     module = make()
-    with pytest.raises(ConfigError, match="`reach`") as caught:
-        reach_of(nn.Sequential(nn.ReLU(), module))
+    with pytest.raises(ConfigError, match="`receptive_radius`") as caught:
+        receptive_radius_of(nn.Sequential(nn.ReLU(), module))
     assert "overlap=" in str(caught.value)
     assert str(module) in str(caught.value)
 
 
 def test_batch_norm_without_running_statistics_is_never_local() -> None:
     with pytest.raises(ConfigError, match="track_running_stats=False"):
-        reach_of(nn.BatchNorm2d(4, track_running_stats=False).eval())
+        receptive_radius_of(nn.BatchNorm2d(4, track_running_stats=False).eval())
 
 
 @pytest.mark.parametrize("make", [partial(nn.BatchNorm2d, 4), nn.Dropout, nn.Dropout2d, nn.RReLU])
 def test_in_training_mode_the_way_out_is_eval(make) -> None:
     network = nn.Sequential(nn.ReLU(), make())
     with pytest.raises(ConfigError, match=r"training mode.*call eval\(\)") as caught:
-        reach_of(network)
+        receptive_radius_of(network)
     assert str(network[1]) in str(caught.value)
     assert "overlap=" not in str(caught.value)
-    assert reach_of(network.eval()) == 0
+    assert receptive_radius_of(network.eval()) == 0
 
 
 @pytest.mark.parametrize("kind", [CRDB, DenseBlock, RRDB])
@@ -148,30 +149,30 @@ def test_what_is_patched_or_hooked_is_not_guessed(kind) -> None:
         if isinstance(module, nn.ModuleList):
             continue  # never called
         network = nn.Sequential(module)
-        reach = reach_of(network)
+        receptive_radius = receptive_radius_of(network)
         module.forward = lambda x: x.flip(3)
-        with pytest.raises(ConfigError, match=r"patched or hooked.*`reach`"):
-            reach_of(network)
+        with pytest.raises(ConfigError, match=r"patched or hooked.*`receptive_radius`"):
+            receptive_radius_of(network)
         del module.forward
         for register in (module.register_forward_hook, module.register_forward_pre_hook):
             handle = register(lambda *_: None)
-            with pytest.raises(ConfigError, match=r"patched or hooked.*`reach`"):
-                reach_of(network)
+            with pytest.raises(ConfigError, match=r"patched or hooked.*`receptive_radius`"):
+                receptive_radius_of(network)
             handle.remove()
-        assert reach_of(network) == reach
-        module.reach = 17
-        assert reach_of(network) == 17
-        del module.reach
+        assert receptive_radius_of(network) == receptive_radius
+        module.receptive_radius = 17
+        assert receptive_radius_of(network) == 17
+        del module.receptive_radius
 
 
 def test_parametrizations_change_no_reach() -> None:
     network = CRDB(4, 4)
-    before = reach_of(network)
+    before = receptive_radius_of(network)
     for conv in network.features.convs:
         weight_norm(conv)
-    assert reach_of(network) == before == 8
-    with pytest.raises(ConfigError, match="`reach`"):
-        reach_of(weight_norm(OwnConv(4, 4, 3, padding=1)))
+    assert receptive_radius_of(network) == before == 8
+    with pytest.raises(ConfigError, match="`receptive_radius`"):
+        receptive_radius_of(weight_norm(OwnConv(4, 4, 3, padding=1)))
 
 
 class Further(SmallConv):
@@ -180,16 +181,16 @@ class Further(SmallConv):
 
 
 class FurtherAndSaysSo(Further):
-    reach = 6
+    receptive_radius = 6
 
 
-def test_a_declared_reach_goes_with_its_forward() -> None:
-    with pytest.raises(ConfigError, match="`reach`"):
-        reach_of(Further(4, 4))
-    assert reach_of(FurtherAndSaysSo(4, 4)) == 6
+def test_a_declared_receptive_radius_goes_with_its_forward() -> None:
+    with pytest.raises(ConfigError, match="`receptive_radius`"):
+        receptive_radius_of(Further(4, 4))
+    assert receptive_radius_of(FurtherAndSaysSo(4, 4)) == 6
     network = SmallConv(4, 4)
     network.forward = lambda x: x.roll(5, 3)
-    with pytest.raises(ConfigError, match="`reach`"):
-        reach_of(network)
-    network.reach = 5
-    assert reach_of(network) == 5
+    with pytest.raises(ConfigError, match="`receptive_radius`"):
+        receptive_radius_of(network)
+    network.receptive_radius = 5
+    assert receptive_radius_of(network) == 5
