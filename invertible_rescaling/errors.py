@@ -60,5 +60,5 @@ class MissingDependencyError(RescalingError, ImportError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or is."""
+    """Return the first line of an error's message, or its class's name."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -42,7 +42,7 @@ class _Model(Protocol):
 
 
 class Measurement(NamedTuple):
-    """What one image came to.
+    """The measurements of one image.
 
     Attributes:
         figures: those of :data:`METRICS`, PSNR in dB; infinite where two images are equal.

@@ -262,7 +262,7 @@ def _facts(direction: Direction, more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _draws(program: ExportedProgram) -> bool:
-    """Whether any of a program's operators draws random numbers."""
+    """Return whether any of a program's operators draws random numbers."""
     tags = (getattr(node.target, "tags", ()) for node in program.graph.nodes)
     return any(torch.Tag.nondeterministic_seeded in found for found in tags)
 

@@ -143,7 +143,7 @@ class FlowTransform(Transform):
 
 
 class LazyFlowTransform(nn.Module):
-    """What makes a :class:`FlowTransform` for each context: a part of zuko's flows.
+    """A maker of a :class:`FlowTransform` for each context: a part of zuko's flows.
 
     ``zuko.lazy.Flow([LazyFlowTransform(module)], base)`` registers the module's parameters, and calls this
     with the context that it is called with itself. A module that takes no condition goes without, as zuko's

@@ -21,7 +21,7 @@ def overridden(cls: type, known: type, methods: Sequence[str]) -> str | None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether anything listens to the module's calls or their gradients, global hooks apart."""
+    """Return whether anything listens to the module's calls or their gradients, global hooks apart."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -31,7 +31,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def any_global_hook() -> bool:
-    """Whether anything listens to all modules."""
+    """Return whether anything listens to all modules."""
     # Not torch's own _has_any_global_hook, which torch 2.6 has not.
     return bool(
         modules._global_forward_hooks

@@ -25,7 +25,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class InvertibilityReport:
-    """What :func:`check_invertible` measured.
+    """The measurements of :func:`check_invertible`.
 
     Attributes:
         forward_error: largest abs(x - inverse(forward(x))).

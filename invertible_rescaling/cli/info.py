@@ -1,4 +1,4 @@
-"""What there is, and what files carry: the commands ``models`` and ``info``."""
+"""The commands ``models`` and ``info``."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def _trained(name: str, kind: str, member: WeightsEnum, newest: bool) -> dict[st
 
 
 def facts_of(path: Path) -> dict[str, Any]:
-    """What a picture or a checkpoint carries, as plain data.
+    """Return the facts that a picture or a checkpoint carries, as plain data.
 
     Raises:
         ImageError: the file is neither, or is corrupt.

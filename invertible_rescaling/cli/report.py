@@ -17,7 +17,7 @@ __all__: list[str] = []  # for the command line alone
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a round trip came to.
+    """The result of a round trip.
 
     Attributes:
         source: its file.

@@ -48,7 +48,7 @@ def deep(package: str) -> Any:
 
 
 def _keep_quiet(package: str) -> None:
-    """What it finds wrong with a file it logs too, which goes to standard error unless someone handles it."""
+    """Keep what a package logs about a file from standard error, unless somebody handles it."""
     logger = logging.getLogger(package)
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())

@@ -37,7 +37,7 @@ def decode(content: bytes, max_pixels: int) -> Picture:
 
 
 def said_by(error: Exception) -> str:
-    """What a decoder found wrong with a file, less the name of the buffer it read from."""
+    """Return a decoder's complaint about a file, without the name of the buffer it read from."""
     message = first_line(error)
     if message.startswith("cannot identify image file"):
         return "it is corrupt, or no image in a format that is known here"
@@ -214,7 +214,7 @@ def _unmultiplied(colour: Tensor, alpha: Tensor) -> Tensor:
 
 
 class _Carrier:
-    """What :func:`carried_by` asks of an image."""
+    """The parts of an image that :func:`carried_by` reads."""
 
     format = "TIFF"
 

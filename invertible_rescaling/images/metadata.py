@@ -1,4 +1,4 @@
-"""What a file carries beside its pixels: ICC profile, EXIF and text, XMP where a format has no text."""
+"""Metadata of picture files: ICC profile, EXIF and text, XMP where a format has no text."""
 
 import html
 import re
@@ -65,7 +65,7 @@ def packet_of(text: dict[str, str]) -> bytes | None:
 
 
 def text_in_packet(packet: Any) -> dict[str, str]:
-    """What :func:`packet_of` made a packet of; nothing for other packets."""
+    """Return the text in a packet of :func:`packet_of`; nothing for other packets."""
     if isinstance(packet, bytes):
         packet = packet.decode("utf-8", "replace")
     if not isinstance(packet, str):

@@ -20,7 +20,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def is_deep(content: bytes) -> bool:
-    """Whether it is a PNG file of 16 bits a channel."""
+    """Return whether it is a PNG file of 16 bits a channel."""
     return content.startswith(SIGNATURE) and content[24:25] == b"\x10"
 
 

@@ -37,7 +37,7 @@ def fast_kernels(enabled: bool) -> Iterator[None]:
 
 
 def is_ordinary(x: Tensor) -> bool:
-    """Whether the kernels are on and a call is just that: nothing traces, compiles or transforms it."""
+    """Return whether the kernels are on and a call is just that: nothing traces, compiles or transforms it."""
     return (
         getattr(_local, "enabled", True)
         and type(x) in (Tensor, nn.Parameter)
@@ -49,13 +49,13 @@ def is_ordinary(x: Tensor) -> bool:
 
 
 def is_batched(gradient: Tensor) -> bool:
-    """Whether a gradient stands for many, as ``torch.autograd.grad`` hands on with ``is_grads_batched``."""
+    """Return whether a gradient stands for many, as with ``is_grads_batched`` of ``torch.autograd.grad``."""
     functorch = torch._C._functorch
     return functorch.is_legacy_batchedtensor(gradient) or functorch.is_functorch_wrapped_tensor(gradient)
 
 
 def may_overwrite(x: Tensor) -> bool:
-    """Whether results may be written into parts of a tensor: nothing differentiates the call either."""
+    """Return whether results may be written into parts of a tensor: nothing differentiates the call."""
     return (
         not torch.is_grad_enabled()
         and is_ordinary(x)

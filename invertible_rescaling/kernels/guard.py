@@ -1,4 +1,4 @@
-"""Whether the kernels may stand in for modules: only where these would compute what they were made for."""
+"""The condition for kernels to replace modules: each computes what its class does."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +15,7 @@ _LEAST_PIXELS = 40 * 40  # of a plane, whatever the batch: below, training is fa
 
 
 def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around: Iterable[nn.Module]) -> bool:
-    """Whether the kernels may compute a densely connected sub-network on this input.
+    """Return whether the kernels may compute a densely connected sub-network on this input.
 
     They may on CPU, in float32, on images large enough to pay, and only in place of modules that nobody has
     replaced, patched, hooked or handed the tensors of a function transform.
@@ -45,7 +45,7 @@ def usable(x: Tensor, convs: Sequence[nn.Module], activation: nn.Module, around:
 
 
 def is_pristine(module: nn.Module) -> bool:
-    """Whether calling a module calls its class's own methods, unheard, with ordinary parameters."""
+    """Return whether calling a module calls its class's own methods, unheard, with ordinary parameters."""
     parameters = (tensor for tensor in module._parameters.values() if tensor is not None)
     kind = type(module)
     patched = any(callable(getattr(kind, name, None)) for name in vars(module))
@@ -69,7 +69,7 @@ def _is_as_made(conv: nn.Module) -> bool:
 
 
 def mixes_channels(conv: nn.Module) -> bool:
-    """Whether a module is a plain 1x1 convolution, and so a matrix."""
+    """Return whether a module is a plain 1x1 convolution, and so a matrix."""
     return bool(
         type(conv) is nn.Conv2d
         and conv.weight.dtype == torch.float32

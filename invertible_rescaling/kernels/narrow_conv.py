@@ -55,7 +55,7 @@ class OutputConv(nn.Conv2d):
 
 
 def is_narrow(filters: int) -> bool:
-    """Whether three times as many filters would fill the vector registers much better."""
+    """Return whether three times as many filters would fill the vector registers much better."""
     return _occupancy(3 * filters) > 1.2 * _occupancy(filters)
 
 

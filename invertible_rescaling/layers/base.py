@@ -1,4 +1,4 @@
-"""What every layer of the library is: a bijection with both directions and both log-determinants."""
+"""The base of all layers: a bijection with both directions and both log-determinants."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence

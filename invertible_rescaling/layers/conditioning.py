@@ -1,4 +1,4 @@
-"""What a bijection may depend on beside its input: a condition, one map or one vector a sample."""
+"""Conditions of bijections: one map or one vector a sample."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Conditional(Protocol):
-    """What says how many channels of condition it takes; 0 where it takes none."""
+    """A layer that declares the channels of its condition; 0 for none."""
 
     condition_channels: int
 
@@ -70,7 +70,7 @@ def check_no_condition(condition: Tensor | None, channels: int, who: str) -> Non
 
 
 def concat_condition(half: Tensor, condition: Tensor | None) -> Tensor:
-    """What a sub-network reads: a half of the state and, behind it, the condition."""
+    """Return a half of the state with the condition behind it."""
     if condition is None:
         return half
     if condition.dim() == 2:

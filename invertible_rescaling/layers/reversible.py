@@ -122,7 +122,7 @@ class _Turn:
         return self.layer.inverse_steps() if self.inverted else self.layer.steps()
 
     def has_leaves(self) -> bool:
-        """Whether gradients other than the input's may be found here."""
+        """Return whether gradients other than the input's may be found here."""
         return bool(self.layer.condition_channels) or any(True for _ in self.layer.parameters())
 
 
@@ -349,7 +349,7 @@ def _gradient(leaf: Tensor) -> Tensor:
 
 
 def _surroundings_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
-    """What enters the present autocast state of the tensor's device again, at any time.
+    """Return a context that enters the present autocast state of the tensor's device again.
 
     Without autocast's cache of converted weights: not every version of PyTorch keeps one that was converted
     without a graph from whoever differentiates it next, whose gradient is then lost. And without the kernels
@@ -383,7 +383,7 @@ def _check_repeatable(flow: nn.Module) -> None:
 
 
 def _what_it_does_anew(module: nn.Module) -> str | None:
-    """What a module in training mode would not do to the same effect twice, batch norm's counting apart."""
+    """Return why a module in training mode does not repeat itself, batch norm's counting apart."""
     if isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0):
         return "draw anew"
     by_hook = any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())

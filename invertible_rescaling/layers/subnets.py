@@ -288,13 +288,13 @@ def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _run_fast(x: Tensor, features: nn.Module, attention: nn.Module | None, last: nn.Module) -> Tensor | None:
-    """What the kernels make of a sub-network; None where somebody's own modules are part of it."""
+    """Return the kernels' output of a sub-network; ``None`` where somebody's own modules are part of it."""
     own = type(features) is _DenselyConnected and (attention is None or type(attention) is ChannelAttention)
     return run_dense(x, features, attention, last) if own else None
 
 
 def _in_autocasts_dtype(x: Tensor) -> Tensor:
-    """What a convolution would make of its input, so that features joined to it are not promoted."""
+    """Bring an input to autocast's dtype, as a convolution would; joined features are then not promoted."""
     kind = x.device.type
     half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return x.to(torch.get_autocast_dtype(kind)) if half and x.dtype == torch.float32 else x

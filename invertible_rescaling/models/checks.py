@@ -1,4 +1,4 @@
-"""What ``downscale`` and ``upscale`` can be asked: images in [0, 1], the original size, tiles."""
+"""Checks of the arguments of ``downscale`` and ``upscale``: images, the original size, tiles."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What a model is made of, as a user asks for it and as a file names it."""
+"""The parts of a model, as a user asks for them and as a file names them."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +100,7 @@ def _look_up(
 
 
 def _spec(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file writes for a part; options at their defaults are left out: equal parts, equal specs."""
+    """Return a part as a file stores it; options at their defaults are left out: equal parts, equal specs."""
     parameters = inspect.signature(factory).parameters
     changed = {k: v for k, v in options.items() if k not in parameters or parameters[k].default != v}
     return {"name": name, **changed}

@@ -234,8 +234,8 @@ class InvertibleRescaler(PretrainedModel):
             ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1], or on another number
                 of bits than 1 to 16.
             ConfigError: on a tile or overlap that cannot be. Without ``overlap``, where the receptive radius
-                of a sub-network is unknown (:func:`~invertible_rescaling.tiling.receptive_radius_of`), the model
-                or one of its layers is overridden, patched or hooked, or a layer is no ``CouplingLayer``.
+                of a sub-network is unknown (:func:`~invertible_rescaling.tiling.receptive_radius_of`), the
+                model or one of its layers is overridden, patched or hooked, or a layer is no ``CouplingLayer``.
 
         Example:
             >>> import torch

@@ -1,4 +1,4 @@
-"""What a run prints: results, notes, problems and progress."""
+"""Printing of results, notes, problems and progress."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -39,17 +39,17 @@ class Console:
         return cls(rich.console.Console(**plain), rich.console.Console(stderr=True, **plain), quiet)  # type: ignore[arg-type]
 
     def print(self, line: str) -> None:
-        """A result, in one line."""
+        """Print a result, in one line."""
         if not self.quiet:
             self.out.print(printable(line))
 
     def note(self, line: str) -> None:
-        """What should be known of what was done."""
+        """Print a note."""
         if not self.quiet:
             self.err.print(f"note: {printable(line)}")
 
     def error(self, line: str) -> None:
-        """What failed, in one line."""
+        """Print a problem, in one line."""
         self.err.print(f"error: {printable(' '.join(line.split()))}")
 
     @contextlib.contextmanager

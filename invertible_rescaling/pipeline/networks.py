@@ -23,7 +23,7 @@ DEFAULT_MODEL = "iirn_x4"
 
 @dataclass(frozen=True)
 class Choice:
-    """What was asked for; ``None`` where nothing was.
+    """The model that was asked for; ``None`` where nothing was.
 
     Attributes:
         model: a name.
@@ -96,7 +96,7 @@ def _loaded(file: Path) -> tuple[Path, torch.nn.Module, str]:
 
 
 def choice_for(record: Record, given: Choice) -> Choice:
-    """What to load to bring back an LR picture: what it was made with, unless a model was named.
+    """Return the choice that brings back an LR picture: the model that made it, unless one was named.
 
     Raises:
         CheckpointError: it was made with weights that are neither shipped nor given.

@@ -1,4 +1,4 @@
-"""What is written into the files that are made: where they come from, and how to bring them back."""
+"""The record in the files that are made: where they come from, and how to bring them back."""
 
 import hashlib
 import json

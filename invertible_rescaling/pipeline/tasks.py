@@ -1,4 +1,4 @@
-"""What is done for one picture: read, shrink or enlarge, say where it comes from, write."""
+"""The task for one picture: read, shrink or enlarge, record where it comes from, write."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ __all__: list[str] = []  # for the command line alone
 
 @dataclass(frozen=True)
 class Options:
-    """What all pictures of a run have in common.
+    """The options of all pictures of a run.
 
     Attributes:
         direction: ``"downscale"`` or ``"upscale"``.
@@ -43,7 +43,7 @@ class Options:
 
     @property
     def lossy(self) -> bool:
-        """Whether what is written loses what the pixels carry."""
+        """Return whether what is written loses what the pixels carry."""
         return self.kind == "jpg" or (self.kind == "webp" and self.quality is not None)
 
 
@@ -57,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task.
+    """The outcome of a task.
 
     Attributes:
         source: its file.
@@ -186,7 +186,7 @@ def as_made(picture: Picture, record: Record) -> Picture:
 
 
 def edited(picture: Picture, record: Record, kind: str = "lr") -> str | None:
-    """What a file's metadata says that its pixels, or the kind that is wanted, do not."""
+    """Return why a picture does not match its own metadata, or ``None``."""
     if record.kind != kind:
         return "it was made by upscale, and is no LR picture"
     if picture.size != record.size:
@@ -198,7 +198,7 @@ def edited(picture: Picture, record: Record, kind: str = "lr") -> str | None:
 
 
 def _is_done(task: Task, options: Options, source_sha256: str, network: Network) -> bool:
-    """Whether the task's file is there already: whole, and made of this source with this network."""
+    """Return whether the task's file is there already: whole, and made of this source with this network."""
     try:
         picture = decode_picture(task.target.read_bytes(), max_pixels=options.max_pixels)
         record = record_of(picture)

@@ -27,7 +27,7 @@ class Window:
         return (bottom - top) * (right - left)
 
     def cut(self, image: Tensor, grain: int = 1) -> Tensor:
-        """What is seen of an image."""
+        """Return the part of an image that is seen."""
         return _part(image, self.seen, grain)
 
     def own(self, found: Tensor, grain: int = 1) -> Tensor:
@@ -46,7 +46,7 @@ class Window:
         target.copy_(self.own(found, grain)[..., : target.shape[-2], : target.shape[-1]])
 
     def around(self, margin: int, height: int, width: int) -> "Window":
-        """What is seen as a tile, itself seen with ``margin`` around within ``height x width``."""
+        """Return the seen part as a tile, itself seen with ``margin`` around within ``height x width``."""
         return Window(self.seen, _grown(self.seen, margin, height, width))
 
 

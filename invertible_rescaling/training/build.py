@@ -17,7 +17,7 @@ from invertible_rescaling.weights import weights_of
 
 
 def begun(options: TrainingConfig) -> dict[str, Any] | None:
-    """What makes a run that is to be gone on with the run it is; ``None`` where one begins."""
+    """Return the options that identify a run to be resumed; ``None`` where one begins."""
     found = load_newest_state(options.out / "state", lambda line: None) if options.resume == "auto" else None
     return None if found is None else found[2]["fixed"]
 
@@ -82,7 +82,7 @@ def check_super_resolver(options: TrainingConfig) -> None:
 
 
 def chosen_weights(options: TrainingConfig) -> Path | str | None:
-    """What --weights stands for: a path where there is such a file, otherwise a name or an address."""
+    """Return the meaning of --weights: a path where there is such a file, else a name or an address."""
     given = options.weights
     return Path(given) if given is not None and os.path.isfile(given) else given
 

@@ -1,4 +1,4 @@
-"""What --demo adds to a run: a recipe for minutes on a CPU, and a picture at the end."""
+"""The demo: a recipe for minutes on a CPU, and a picture at the end."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What depends on the machine a run finds itself on: precision, compiler, and where its images are kept."""
+"""Choices by machine: precision, compiler, and where images are kept."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ def graph_obstacle(options: TrainingConfig, precision: str) -> str | None:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether a device has bfloat16 arithmetic that is worth the precision."""
+    """Return whether a device has bfloat16 arithmetic that is worth the precision."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

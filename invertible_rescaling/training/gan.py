@@ -181,7 +181,7 @@ class Adversary:
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """What :meth:`restore` takes."""
+        """Return the state for :meth:`restore`."""
         weights = {f"model.{name}": tensor for name, tensor in self.discriminator.state_dict().items()}
         return weights | {f"adam.{name}": tensor for name, tensor in moments_of(self._optimizer).items()}
 

@@ -1,4 +1,4 @@
-"""What a training step minimises: for a rescaler both directions, for a super-resolver the way up."""
+"""The objective of a training step: both directions of a rescaler, a super-resolver's way up."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar

@@ -161,7 +161,7 @@ class PatchSampler:
 
 @dataclass(frozen=True)
 class _Region:
-    """What of an image a patch may lie in."""
+    """The part of an image that a patch may lie in."""
 
     image: int
     top: int

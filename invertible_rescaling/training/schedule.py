@@ -1,4 +1,4 @@
-"""What one training step computes, at which learning rate, and the average over steps."""
+"""A training step, its learning rate, and the average over steps."""
 
 import copy
 import math
@@ -79,7 +79,7 @@ class Average:
         self.count += 1 if taken is None else taken
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What :meth:`load_state_dict` takes."""
+        """Return the state for :meth:`load_state_dict`."""
         weights = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
         return {"n_averaged": self.count.to(torch.int64), **weights}
 

@@ -148,7 +148,7 @@ def _by_shape(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def is_kernel(parameter: Tensor) -> bool:
-    """Whether a parameter is the kernel of a convolution that looks at more than one pixel."""
+    """Return whether a parameter is the kernel of a convolution that looks at more than one pixel."""
     return parameter.dim() == 4 and parameter.shape[2] * parameter.shape[3] > 1
 
 

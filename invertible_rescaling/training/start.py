@@ -88,7 +88,7 @@ def check_takes_linear(model: InvertibleRescaler) -> None:
 
 
 def takes_linear(model: nn.Module) -> bool:
-    """Whether a model can start from a linear code: a rescaler that has something else to learn, too."""
+    """Return whether a model can start from a linear code: a rescaler with more to learn than that."""
     if not isinstance(model, InvertibleRescaler) or not any(model.blocks):
         return False
     subnets = [coupling.phi for stage in stages(model) for coupling in stage]
@@ -96,7 +96,7 @@ def takes_linear(model: nn.Module) -> bool:
 
 
 def is_linear(model: nn.Module) -> bool:
-    """Whether a rescaler is itself made of single convolutions."""
+    """Return whether a rescaler is itself made of single convolutions."""
     return isinstance(model, InvertibleRescaler) and model.config["subnet"]["name"] == "conv"
 
 

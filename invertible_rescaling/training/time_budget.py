@@ -36,7 +36,7 @@ class TimeBudget:
         self.validation = max(self.validation or 0.0, seconds)
 
     def fits(self, left: float, *, validation: bool) -> bool:
-        """Whether a step, a save and, where one is to follow, a validation end within ``left`` seconds.
+        """Return whether a step, a save and a validation, if one follows, end within ``left`` seconds.
 
         Example:
             >>> pace = TimeBudget()
@@ -55,11 +55,11 @@ class TimeBudget:
         return step + self.save + after + _SLACK <= left
 
     def is_cheap_to_validate(self, limit: float | None) -> bool:
-        """Whether a validation takes little of a time limit, as far as is known."""
+        """Return whether a validation takes little of a time limit, as far as is known."""
         return limit is not None and self.validation is not None and self.validation < limit / 5
 
     def outruns(self, limit: float | None) -> bool:
-        """Whether a step and a validation take more than all of a time limit."""
+        """Return whether a step and a validation take more than all of a time limit."""
         return limit is not None and not self.fits(limit, validation=True)
 
 

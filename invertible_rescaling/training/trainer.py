@@ -286,11 +286,11 @@ class Trainer:
 
     @property
     def _reserves_validation(self) -> bool:
-        """Whether a slice is to end with a validation: where that costs little of the time limit."""
+        """Return whether a slice is to end with a validation: where that costs little of the time limit."""
         return bool(self.val) and self.pace.is_cheap_to_validate(self.options.time_limit)
 
     def _must_stop(self, started: float) -> bool:
-        """Whether another step, and what follows it, would outrun the time limit; all processes agree."""
+        """Return whether another step, with what follows it, outruns the time limit; all processes agree."""
         options = self.options
         made, after = self.step - self._first, self.step + 1
         due = bool(self.val) and (after % options.validate_every == 0 or after == options.steps)
@@ -309,7 +309,7 @@ class Trainer:
         return self._any(late or enough or self.stop_requested)
 
     def _any(self, flag: bool) -> bool:
-        """Whether a flag is set in any process; all have to ask."""
+        """Return whether a flag is set in any process; all have to ask."""
         if self.accelerator.num_processes == 1:
             return flag
         flags = torch.tensor([float(flag)], device=self.accelerator.device)
@@ -454,7 +454,7 @@ class Trainer:
 
     @property
     def _fixed(self) -> dict[str, Any]:
-        """What makes the run the run it is."""
+        """Return the options that identify the run, as data."""
         return self.options.fixed | {
             "config": self.model.config,
             "processes": self.accelerator.num_processes,

@@ -257,7 +257,7 @@ def check_is_file(path: PathLike) -> None:
 
 
 def _is_pth(path: PathLike) -> bool:
-    """Whether a file begins as those of ``torch.save`` do, today's or the older ones."""
+    """Return whether a file begins as those of ``torch.save`` do, today's or the older ones."""
     try:
         with open(path, "rb") as file:
             return file.read(16).startswith(_PTH)

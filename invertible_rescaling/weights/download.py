@@ -115,7 +115,7 @@ def fetch(given: str, load: Callable[[Path], Loaded]) -> Loaded:
 
 
 def _is_kept(address: _Address, path: Path) -> bool:
-    """Whether the cache has the file; remove what is not what was kept there."""
+    """Return whether the cache has the file; remove what is not what was kept there."""
     if not path.exists():
         return False
     try:
@@ -150,7 +150,7 @@ def _download(address: _Address, part: Path) -> None:
 
 
 class _Paced(io.RawIOBase):
-    """What a socket gives, from an answer's first byte on, while it is neither too slow nor too much."""
+    """A socket's bytes from an answer's first on, while it is neither too slow nor too much."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw

@@ -47,7 +47,7 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True)
 class Weights:
-    """What is known of one set of trained weights, as plain data.
+    """The facts of one set of trained weights, as plain data.
 
     Attributes:
         file: the safetensors file's name.

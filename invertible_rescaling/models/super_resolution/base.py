@@ -1,4 +1,4 @@
-"""What the networks for comparison share: bicubic down, a network up, and the two calls of a rescaler."""
+"""The base of super-resolvers: bicubic down, a network up, and the two calls of a rescaler."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
