@@ -37,7 +37,7 @@ def fast_kernels(enabled: bool) -> Iterator[None]:
 
 
 def is_ordinary(x: Tensor) -> bool:
-    """Return whether the kernels are on and a call is just that: nothing traces, compiles or transforms it."""
+    """Return whether the kernels are on and nothing traces, compiles or transforms a call."""
     return (
         getattr(_local, "enabled", True)
         and type(x) in (Tensor, nn.Parameter)

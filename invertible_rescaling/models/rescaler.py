@@ -235,7 +235,8 @@ class InvertibleRescaler(PretrainedModel):
                 of bits than 1 to 16.
             ConfigError: on a tile or overlap that cannot be. Without ``overlap``, where the receptive radius
                 of a sub-network is unknown (:func:`~invertible_rescaling.tiling.receptive_radius_of`), the
-                model or one of its layers is overridden, patched or hooked, or a layer is no ``CouplingLayer``.
+                model or one of its layers is overridden, patched or hooked, or a layer is no
+                ``CouplingLayer``.
 
         Example:
             >>> import torch
