@@ -25,9 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation.words import one_line
 from invertible_rescaling import GaussianLatent, RescalingError, create_model
-from invertible_rescaling.errors import ConfigError, MissingDependencyError
+from invertible_rescaling.errors import ConfigError, MissingDependencyError, first_line
 from invertible_rescaling.export import OPSET, Downscale, Upscale, export_onnx
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import find_images, from_uint8, read_image
@@ -70,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except (RescalingError, OSError) as error:
-        print(f"export_onnx.py: {one_line(error)}", file=sys.stderr)
+        print(f"export_onnx.py: {first_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("export_onnx.py: interrupted", file=sys.stderr)

@@ -30,10 +30,9 @@ from typing import Any, TextIO
 
 import torch
 
-from evaluation.words import one_line
 from invertible_rescaling import RescalingError
 from invertible_rescaling.cli.entry import own_stderr, signals
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, first_line
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import Choice, load
@@ -371,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with own_stderr():
             return run(given)
     except (RescalingError, OSError) as error:
-        return say(one_line(error))
+        return say(first_line(error))
     except KeyboardInterrupt:
         say("interrupted")
         return 130

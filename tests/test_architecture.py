@@ -156,8 +156,10 @@ def test_a_module_imports_only_from_levels_below(path: Path) -> None:
 
 
 def test_nothing_imports_programs_examples_or_tests() -> None:
-    outside = {path.stem for path in PACKAGE.parent.glob("examples/*.py")} | {"examples", "tests"}
-    for path in MODULES:
+    root = PACKAGE.parent
+    examples = sorted(root.glob("examples/*.py"))
+    outside = {path.stem for path in [*examples, *root.glob("tools/*")]} | {"examples", "tools", "tests"}
+    for path in [*MODULES, *examples]:
         assert not outside & {name.split(".")[0] for name in _imports(path)}, path
 
 

@@ -85,6 +85,7 @@ def test_the_source_can_be_tested_and_tried(dist: Path) -> None:
     assert {
         "tests/conftest.py",
         "examples/train_div2k.py",
+        "tools/evaluate.py",
         "docs/training.md",
         "constraints.txt",
         "constraints-lowest.txt",
@@ -95,7 +96,7 @@ def test_the_source_can_be_tested_and_tried(dist: Path) -> None:
 
 def test_metadata_is_complete(wheel: zipfile.ZipFile) -> None:
     told = _metadata(wheel)
-    extras = {"all", "cli", "hub", "onnx", "ray", "test", "train"}
+    extras = {"all", "cli", "hub", "images", "onnx", "ray", "test", "train"}
     assert extras <= set(told.get_all("Provides-Extra", []))
     assert told["Requires-Python"] == ">=3.11"
     assert len(told.get_all("Project-URL", [])) >= 3

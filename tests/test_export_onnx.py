@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import export_onnx
-from invertible_rescaling import iirn_x2, save_checkpoint
+from invertible_rescaling import iirn_x2, linear_x2, save_checkpoint
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.testing import randomize
 from tests.pictures import pictures
@@ -15,7 +15,7 @@ from tests.pictures import pictures
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    model = randomize(iirn_x2(blocks=1, subnet="conv"), 0.2)
+    model = randomize(linear_x2(blocks=1), 0.2)
     save_checkpoint(model, tmp_path / "mine.safetensors", metadata={"licence": "MIT"})
     return tmp_path / "mine.safetensors"
 
@@ -29,18 +29,18 @@ def _run(capsys, *arguments: object) -> tuple[int, str, str]:
 
 def test_files_are_written_and_compared(capsys, weights: Path, tmp_path: Path) -> None:
     folder, out = pictures(tmp_path / "photos", 2, side=35), tmp_path / "deep" / "out"
-    mine = ("--model", "iirn_x2", "--weights", weights, "--out", out)
+    mine = ("--model", "linear_x2", "--weights", weights, "--out", out)
     code, said, problem = _run(capsys, *mine, "--check", folder, "--limit", 1)
     assert (code, problem) == (0, "")
     lines = said.splitlines()
-    assert lines[0].startswith(f"wrote {out / 'iirn_x2_downscale.onnx'} (0.")
+    assert lines[0].startswith(f"wrote {out / 'linear_x2_downscale.onnx'} (0.")
     assert lines[1].endswith("MB, opset 18)")
     assert lines[4].startswith("| 0000 | 35x35 | 100.0000% | 0 | ")
     assert len(lines) == 5
     for direction in ("downscale", "upscale"):
-        file = onnx.load(out / f"iirn_x2_{direction}.onnx")
+        file = onnx.load(out / f"linear_x2_{direction}.onnx")
         facts = {entry.key: entry.value for entry in file.metadata_props}
-        assert facts["model"] == "iirn_x2"
+        assert facts["model"] == "linear_x2"
         assert facts["weights_sha256"] == sha256_of(weights)
         assert (facts["scale"], facts["licence"], facts["direction"]) == ("2", "MIT", direction)
 
@@ -49,7 +49,7 @@ def test_files_that_do_not_agree_are_an_error(monkeypatch, capsys, weights: Path
     monkeypatch.setattr(export_onnx, "export_onnx", lambda direction, file, **_: file.write_bytes(b""))
     monkeypatch.setattr(export_onnx, "runner", lambda file: lambda image: torch.zeros(1))
     folder = pictures(tmp_path / "photos", 1)
-    mine = ("--model", "iirn_x2", "--weights", weights, "--out", tmp_path)
+    mine = ("--model", "linear_x2", "--weights", weights, "--out", tmp_path)
     code, said, problem = _run(capsys, *mine, "--check", folder)
     assert code == 2
     assert problem == (
@@ -93,7 +93,7 @@ def test_mistakes_are_told_in_one_line(capsys, tmp_path: Path, arguments, proble
 
 
 def test_unusable_pictures_are_told_before_anything_is_written(capsys, weights: Path, tmp_path: Path) -> None:
-    mine = ("--model", "iirn_x2", "--weights", weights, "--out", tmp_path / "out")
+    mine = ("--model", "linear_x2", "--weights", weights, "--out", tmp_path / "out")
     code, said, problem = _run(capsys, *mine, "--check", tmp_path / "none")
     assert (code, said) == (2, "")
     assert "there is no folder at" in problem

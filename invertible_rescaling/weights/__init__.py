@@ -1,7 +1,7 @@
 """Trained weights and checkpoints: their files, what is known of them, and where they come from.
 
 What is known of a member lies in ``files/MODEL_vN.json``, beside the file itself;
-``examples/ship_weights.py`` measures a checkpoint and writes both.
+``tools/ship_weights.py`` measures a checkpoint and writes both.
 """
 
 from invertible_rescaling.weights.checkpoint import (

@@ -1,7 +1,7 @@
 """Trained weights: one enum per model, and the file that an argument ``weights=`` stands for.
 
 What is known of a member lies in ``files/MODEL_vN.json``, beside the file itself;
-``examples/ship_weights.py`` measures a checkpoint and writes both.
+``tools/ship_weights.py`` measures a checkpoint and writes both.
 """
 
 import difflib
@@ -66,7 +66,7 @@ class Weights:
             program's default at that time.
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
             ``ssim_y`` and ``psnr_lr`` (LR against bicubic; ``None`` where LR is bicubic's), by the convention
-            of ``examples/evaluate.py``.
+            of ``tools/evaluate.py``.
     """
 
     file: str

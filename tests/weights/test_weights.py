@@ -1,7 +1,7 @@
 """Trained weights: what is shipped is what its record says; whatever else is given is verified or refused.
 
 While no weights are shipped, and beside those that are, everything is tried with a development checkpoint:
-a small network with random weights that went through ``examples/ship_weights.py`` as a trained one would.
+a small network with random weights that went through ``tools/ship_weights.py`` as a trained one would.
 """
 
 import copy

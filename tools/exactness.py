@@ -1,6 +1,6 @@
 """How rounding grows through a rescaler: check_invertible's amplification against gain, depth and dtype.
 
-python examples/exactness.py
+python tools/exactness.py
 """
 
 import argparse

@@ -1,7 +1,7 @@
 r"""Record what the README shows of the command line: a session at a terminal, and the picture it makes.
 
-    python examples/record_cli.py --out docs/images
-    python examples/record_cli.py --out /tmp --images photographs
+    python tools/record_cli.py --out docs/images
+    python tools/record_cli.py --out /tmp --images photographs
 
 Every command is run, on copies of a few photographs that scikit-image ships or of those in ``--images``, and
 what it prints stands in ``cli.svg`` as it came. ``cli_roundtrip.png`` is the side-by-side picture of

@@ -1,7 +1,7 @@
 """Draw the curves of one or several training runs: validation PSNR and training loss against steps.
 
-python examples/draw_curves.py runs/one runs/other --out curves.png
-python examples/draw_curves.py "guide 1"=runs/one "guide 4"=runs/other --out curves.png
+python tools/draw_curves.py runs/one runs/other --out curves.png
+python tools/draw_curves.py "guide 1"=runs/one "guide 4"=runs/other --out curves.png
 """
 
 import argparse

@@ -1,9 +1,9 @@
 r"""Make the most of a GPU that is there for minutes: check it, race a few settings, train until the deadline.
 
-    python examples/train_by_deadline.py --deadline 9m --to lots/1 -- --data DIR --val DIR --model iirn_x4
-    python examples/train_by_deadline.py --deadline 9m --to lots/2 -- --data DIR --val DIR --model iirn_x4 \
+    python tools/train_by_deadline.py --deadline 9m --to lots/1 -- --data DIR --val DIR --model iirn_x4
+    python tools/train_by_deadline.py --deadline 9m --to lots/2 -- --data DIR --val DIR --model iirn_x4 \
         --weights lots/1/last.safetensors --lr 1e-3
-    python examples/train_by_deadline.py --deadline 2m --to /tmp/lot -- --data DIR --val-fraction 0.1 \
+    python tools/train_by_deadline.py --deadline 2m --to /tmp/lot -- --data DIR --val-fraction 0.1 \
         --model iirn_x2 --blocks 1 --batch-size 2 --patch 32 --cpu          # the rehearsal
 
 For spot machines and queues with short limits. What comes after ``--`` is for train_div2k.py. First gradients

@@ -1,7 +1,7 @@
 r"""Draw what a model stores: its LR beside bicubic's, and what each brings back.
 
-    python examples/draw_samples.py --model iirn_x4 --out docs/images/samples_iirn_x4.png
-    python examples/draw_samples.py --weights runs/mine/best.safetensors --images photographs --out mine.png
+    python tools/draw_samples.py --model iirn_x4 --out docs/images/samples_iirn_x4.png
+    python tools/draw_samples.py --weights runs/mine/best.safetensors --images photographs --out mine.png
 
 One row a photograph: LR by bicubic, LR by the model, eight times their difference around grey, and a crop of
 the original, of bicubic up, and of the model's SR, with PSNR under each. Without ``--images`` the photographs

@@ -1,6 +1,6 @@
 r"""Time the command line on many small pictures, beside a plain loop over the API.
 
-    python examples/throughput.py --images ../shared/data/train --count 1000 --side 128
+    python tools/throughput.py --images ../shared/data/train --count 1000 --side 128
 
 Pictures are cut out of the photographs in a folder, or out of those that scikit-image ships. Each way
 shrinks all of them: the loop reads, shrinks and writes one after the other, with one thread and with

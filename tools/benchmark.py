@@ -1,11 +1,11 @@
 """Speed and memory of the library on this machine, every comparison within one run.
 
-    python examples/benchmark.py inference training import --threads 2
-    python examples/benchmark.py optimizers --models iirn_x2 --batch 4 --patch 32
-    python examples/benchmark.py memory --depths 2 8 32
-    python examples/benchmark.py tiles --side 8192 --tile 1024
-    python examples/benchmark.py seams
-    python examples/benchmark.py inference --device cuda --precision bf16 --compile --size 2160 3840
+    python tools/benchmark.py inference training import --threads 2
+    python tools/benchmark.py optimizers --models iirn_x2 --batch 4 --patch 32
+    python tools/benchmark.py memory --depths 2 8 32
+    python tools/benchmark.py tiles --side 8192 --tile 1024
+    python tools/benchmark.py seams
+    python tools/benchmark.py inference --device cuda --precision bf16 --compile --size 2160 3840
 
 Times are medians of rounds in which the compared calls take turns. Rates are over that of a large matrix
 product, so that machines can be compared.

@@ -1,8 +1,8 @@
 """Measure rescalers on benchmark folders: PSNR and SSIM, in RGB and on luma, beside bicubic.
 
-    python examples/evaluate.py ../shared/data/benchmarks --checkpoint best.safetensors --json out.json
-    python examples/evaluate.py ../shared/data/benchmarks --model iirn_x4:DEFAULT iirn_x4
-    python examples/evaluate.py ../shared/data/benchmarks --paper --picture crops.png
+    python tools/evaluate.py ../shared/data/benchmarks --checkpoint best.safetensors --json out.json
+    python tools/evaluate.py ../shared/data/benchmarks --model iirn_x4:DEFAULT iirn_x4
+    python tools/evaluate.py ../shared/data/benchmarks --paper --picture crops.png
 
 Every folder that holds images, FOLDER itself or one below it, is one benchmark of the table. With --paper it
 is Table 1 of Mo & Chen 2021: every system of theirs, what they print and what is measured here, with the

@@ -1,6 +1,6 @@
 """Draw the front of PSNR against multiply-adds: every model with weights, and bicubic, at each scale.
 
-    python examples/draw_front.py ../shared/data/benchmarks/BSD100 --out docs/images/front.png
+    python tools/draw_front.py ../shared/data/benchmarks/BSD100 --out docs/images/front.png
 
 PSNR (RGB) and multiply-adds of models are those that their weights state; both directions count, for each
 pixel of HR. Bicubic is measured on the folder, which is the benchmark that is drawn. Needs matplotlib.

@@ -1,6 +1,6 @@
 r"""Make a trained checkpoint part of the package: measure it, store it small, and write down what it is.
 
-    python examples/ship_weights.py runs/x4/best.safetensors --model iirn_x4 --version 1 \
+    python tools/ship_weights.py runs/x4/best.safetensors --model iirn_x4 --version 1 \
         --benchmarks ../shared/data/benchmarks --licence Apache-2.0 --device-used "NVIDIA H200" --hours 2.5 \
         --data "CID22 training split" "CC BY-SA 4.0" 207 --data "CLIC 2025 validation split" "Unsplash" 26
 
@@ -185,7 +185,7 @@ def store(model: AnyModel, folder: Path, metadata: dict[str, Any]) -> dict[str, 
 
 
 def measure(files: Sequence[Path], scale: int, options: argparse.Namespace) -> Report:
-    """The table of examples/evaluate.py for the candidates; it must be without gaps."""
+    """The table of tools/evaluate.py for the candidates; it must be without gaps."""
     task = Task(
         folders=tuple(options.benchmarks),
         checkpoints=tuple(files),
