@@ -16,26 +16,6 @@ from invertible_rescaling.registry import register_model
 from invertible_rescaling.weights.checkpoint import cannot_build, check_same, load_made
 from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with, weights_of
 
-__all__ = [
-    "edsr_x4",
-    "esrgan_x4",
-    "iirn_x2",
-    "iirn_x4",
-    "iirn_x8",
-    "irn_x2",
-    "irn_x4",
-    "irn_x8",
-    "linear_x2",
-    "linear_x4",
-    "linear_x8",
-    "small_x2",
-    "small_x4",
-    "small_x8",
-    "srcnn_x4",
-    "srgan_x4",
-    "srresnet_x4",
-]
-
 WeightsLike = WeightsEnum | str | PathLike[str] | None
 Model = TypeVar("Model", bound=AnyModel)
 

@@ -17,29 +17,6 @@ from typing import Any, TypeVar
 from invertible_rescaling.errors import CheckpointError, UnknownNameError
 from invertible_rescaling.files import sha256_of
 
-__all__ = [
-    "EDSR_X4_Weights",
-    "ESRGAN_X4_Weights",
-    "IIRN_X2_Weights",
-    "IIRN_X4_Weights",
-    "IIRN_X8_Weights",
-    "IRN_X2_Weights",
-    "IRN_X4_Weights",
-    "IRN_X8_Weights",
-    "LINEAR_X2_Weights",
-    "LINEAR_X4_Weights",
-    "LINEAR_X8_Weights",
-    "SMALL_X2_Weights",
-    "SMALL_X4_Weights",
-    "SMALL_X8_Weights",
-    "SRCNN_X4_Weights",
-    "SRGAN_X4_Weights",
-    "SRResNet_X4_Weights",
-    "Weights",
-    "WeightsEnum",
-    "weights_of",
-]
-
 PRETRAINED = Path(__file__).with_name("files")
 _LIKE_AN_ADDRESS = re.compile(r"([\w-]+(\.[\w-]+)+(:\d+)?|[\w-]+:\d+|https?:)/")
 Loaded = TypeVar("Loaded")
