@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
+from invertible_rescaling.training import program
 from invertible_rescaling.weights import weights_of
 
 ROOT = Path(__file__).parents[1]
@@ -35,8 +36,8 @@ def photographs(benchmarks):
 
 def train(command, steps, photographs, out):
     """Carry a recorded command out with other folders and fewer steps; return its last validation."""
-    program, script, *options = shlex.split(command)
-    assert (program, script) == ("python", "examples/train_div2k.py")
+    python, script, *options = shlex.split(command)
+    assert (python, script) == ("python", "examples/train_div2k.py")
     folders = iter(map(str, photographs))
     options = [next(folders) if option == "DIR" else option for option in options]
     for name in ("--steps", "--fit"):
