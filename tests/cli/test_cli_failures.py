@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from invertible_rescaling.files import remove_leftovers, write_atomically
-from invertible_rescaling.pipeline import tasks as tasks_module
+from invertible_rescaling.pipeline import PictureRescaler
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import Choice
 from invertible_rescaling.pipeline.tasks import Options, Task
@@ -229,7 +229,7 @@ def test_want_of_memory_is_named(tmp_path, capsys, tiny, monkeypatch, error: Exc
     def fail(*_arguments):
         raise error
 
-    monkeypatch.setattr(tasks_module, "shrink", fail)
+    monkeypatch.setattr(PictureRescaler, "downscale", fail)
     found = run(capsys, "downscale", tmp_path / "in", tmp_path / "out", *tiny)
     assert (found.code, len(found.errors)) == (1, 1)
     assert "not enough memory for it" in found.errors[0]
