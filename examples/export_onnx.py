@@ -120,7 +120,6 @@ def load(name: str, weights: str, latent: str | None) -> tuple[AnyModel, dict[st
     if name not in list_models():
         create_model(name)  # raises, naming the close ones
     chosen = choose_weights(weights, name)
-    assert chosen is not None  # for a text
 
     def loaded(file: Path) -> tuple[AnyModel, str, str | None]:
         model = create_model(name, weights=file, **({} if latent is None else {"latent": latent}))

@@ -237,7 +237,8 @@ def export_onnx(
             output_names=[direction.result],
             dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
         )
-    assert exported is not None  # with dynamo=True
+    if exported is None:  # by its type alone: with dynamo=True there is a program
+        raise RuntimeError("torch.onnx.export returned no program")
     exported.model.metadata_props.update(facts)
     file = exported.model_proto
     for part in (*file.graph.node, *file.graph.value_info, *file.graph.initializer, file.graph):

@@ -56,8 +56,7 @@ def _build(
         model: Model = load_made(of_file, path)
         return model
 
-    chosen = choose_weights(weights, name)
-    return made({}) if chosen is None else load_with(load, chosen)
+    return made({}) if weights is None else load_with(load, choose_weights(weights, name))
 
 
 def _check_buildable(config: dict[str, Any], path: Path) -> None:

@@ -75,9 +75,7 @@ def load(choice: Choice) -> Network:
             f"no trained weights are shipped for {name}; pass --weights FILE, or one of "
             f"{', '.join(list_models(pretrained=True))} as --model"
         )
-    chosen = choose_weights(wanted or "DEFAULT", name)
-    assert chosen is not None
-    file, model, sha256 = load_with(_loaded, chosen)
+    file, model, sha256 = load_with(_loaded, choose_weights(wanted or "DEFAULT", name))
     if not isinstance(model, InvertibleRescaler):
         raise ConfigError(
             f"{name} is {type(model).__name__}, which is there to be compared with; it restores nothing"

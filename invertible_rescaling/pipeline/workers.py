@@ -77,7 +77,8 @@ class _Worker:
 
     def take(self) -> Outcome:
         task, self.task = self.task, None
-        assert task is not None
+        if task is None:
+            raise RuntimeError("take() without a task: give() comes first")
         try:
             outcome: Outcome = self.connection.recv()
         except (EOFError, OSError):

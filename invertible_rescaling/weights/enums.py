@@ -164,16 +164,14 @@ def weights_of(model: str) -> type[WeightsEnum]:
     return _ENUMS[model]
 
 
-def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str | None:
-    """Return what ``weights=`` means for a model: a member, a path, a URL, or ``None``.
+def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str:
+    """Return what ``weights=``, other than ``None``, means for a model: a member, a path or a URL.
 
     Raises:
         UnknownNameError: no member has that name, or it is another model's.
         CheckpointError: there are no weights to choose from, no such file, or ``given`` is something else.
     """
     enum = _ENUMS[model]
-    if given is None:
-        return None
     if isinstance(given, WeightsEnum):
         if not isinstance(given, enum):
             raise UnknownNameError(
