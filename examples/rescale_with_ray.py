@@ -346,9 +346,8 @@ def run(given: argparse.Namespace) -> int:
         max_pixels=given.max_pixels,
     )
     if given.direction == "downscale" or given.model or weights:
-        check_tile(
-            load(choice).model.scale, options.tile
-        )  # what is wrong with these is wrong for all pictures
+        # What is wrong with these is wrong for all pictures.
+        check_tile(load(choice).model.scale, options.tile, "--tile")
     workers = Workers(given.address, given.workers, given.threads, given.gpus, given.device)
     console = Console.of(given.quiet)
     with given.report.open("w") if given.report else contextlib.nullcontext() as report:

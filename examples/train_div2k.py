@@ -15,8 +15,7 @@ ends with the weights of a run that was never interrupted. In --out it leaves ``
 
 import sys
 
-from invertible_rescaling.training.program import main
-from invertible_rescaling.training.time_budget import process_started
+from invertible_rescaling.training.launch import launch
 
 if __name__ == "__main__":
-    sys.exit(main(started=process_started(), prog="train_div2k.py"))
+    sys.exit(launch("train_div2k.py"))

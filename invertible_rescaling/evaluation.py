@@ -5,7 +5,7 @@ inside a border of ``scale`` pixels, and the stored LR with the stored bicubic L
 super-resolution do the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -25,10 +25,12 @@ __all__ = [
     "crop_to_multiple",
     "measure",
     "model_rescale",
+    "smallest_side",
 ]
 
 METRICS = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y", "lr_psnr_rgb", "lr_psnr_y")
 _SPACES: tuple[Space, ...] = ("rgb", "y")
+_GREY: tuple[Space, ...] = ("rgb",)
 
 Rescale = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Shrinks HR ``(1, C, H, W)`` to a stored LR and restores it: ``rescale(hr) -> (lr, sr)``."""
@@ -74,10 +76,8 @@ def measure(rescale: Rescale, hr: Tensor, scale: int) -> Measurement:
         >>> found.sr.shape, sorted(found.figures)[:2]
         (torch.Size([1, 3, 32, 32]), ['lr_psnr_rgb', 'lr_psnr_y'])
     """
-    hr = crop_to_multiple(hr, scale)
-    if min(hr.shape[2:]) - 2 * scale < SSIM_WINDOW:
-        least = 2 * scale + SSIM_WINDOW
-        least += -least % scale
+    hr, least = crop_to_multiple(hr, scale), smallest_side(scale)
+    if min(hr.shape[2:]) < least:
         raise ShapeError(
             f"{hr.shape[3]}x{hr.shape[2]} is too small to be measured at scale {scale}: the border and the "
             f"window of SSIM take at least {least}x{least}"
@@ -91,7 +91,9 @@ def measure(rescale: Rescale, hr: Tensor, scale: int) -> Measurement:
     return Measurement(figures, lr, sr)
 
 
-def compare(image: Tensor, reference: Tensor, *, border: int) -> dict[str, float]:
+def compare(
+    image: Tensor, reference: Tensor, *, border: int, spaces: Sequence[Space] = ("rgb", "y")
+) -> dict[str, float]:
     """Compute PSNR and SSIM of one image, ``(1, C, H, W)``, on RGB (or grey) and, of three channels, on Y.
 
     An image that has no 11x11 pixels inside the border is compared whole, and one below 11x11 has no SSIM.
@@ -108,7 +110,7 @@ def compare(image: Tensor, reference: Tensor, *, border: int) -> dict[str, float
     smaller = min(image.shape[2:])
     border = border if smaller - 2 * border >= SSIM_WINDOW else 0
     figures = {}
-    for space in _SPACES if image.shape[1] == 3 else _SPACES[:1]:
+    for space in spaces if image.shape[1] == 3 else _GREY:
         figures[f"psnr_{space}"] = float(psnr(image, reference, space=space, border=border))
         if smaller >= SSIM_WINDOW:
             figures[f"ssim_{space}"] = float(ssim(image, reference, space=space, border=border))
@@ -126,6 +128,18 @@ def crop_to_multiple(hr: Tensor, scale: int) -> Tensor:
     """
     height, width = (side - side % scale or side for side in hr.shape[-2:])
     return hr[..., :height, :width]
+
+
+def smallest_side(scale: int) -> int:
+    """Return the smallest side of an image that can be measured: a border and SSIM's window fit into it.
+
+    Example:
+        >>> from invertible_rescaling.evaluation import smallest_side
+        >>> smallest_side(4)
+        20
+    """
+    least = 2 * scale + SSIM_WINDOW
+    return least + -least % scale
 
 
 def bicubic_lr(hr: Tensor, scale: int, bits: int = 8) -> Tensor:

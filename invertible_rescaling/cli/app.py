@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from invertible_rescaling._version import __version__
-from invertible_rescaling.errors import ConfigError, MissingDependencyError
+from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import Choice, device_of, load
@@ -113,7 +113,8 @@ def downscale(
         if not allow_lossy:
             raise ConfigError(f"{lost}. Use png, or webp without --quality, or pass --allow-lossy")
         console.note(lost)
-    check_tile(load(choice).model.scale, options.tile)  # what is wrong with these is wrong for all pictures
+    # What is wrong with these is wrong for all pictures.
+    check_tile(load(choice).model.scale, options.tile, "--tile")
     return process(found, options, jobs, console)
 
 
@@ -142,7 +143,7 @@ def upscale(
     )
     _check_quality(options)
     if model is not None or weights is not None:
-        check_tile(load(choice).model.scale, options.tile)
+        check_tile(load(choice).model.scale, options.tile, "--tile")
     return process(found, options, jobs, Console.of(quiet))
 
 
@@ -247,14 +248,6 @@ def info(
 )
 def train(context: typer.Context) -> int:
     """Train a model on a folder of images; train --help lists the options."""
-    try:
-        from invertible_rescaling.training.program import main
-        from invertible_rescaling.training.time_budget import process_started
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"training needs {error.name}: pip install 'invertible_rescaling[train]'"
-        ) from error
-    try:
-        return main(context.args, started=process_started(), prog="invertible-rescaling train")
-    except SystemExit as end:  # of argparse, after its help and after a misuse
-        return int(end.code or 0)
+    from invertible_rescaling.training.launch import launch
+
+    return launch("invertible-rescaling train", context.args)

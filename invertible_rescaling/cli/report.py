@@ -69,7 +69,8 @@ def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | 
     hr = unit(original.colour)
     ours = rescaler.restore(lr, original.size).cpu()
     _, bicubic = bicubic_rescale(scale, bits=original.bits)(hr)
-    figures = {who: compare(sr, hr, border=scale) for who, sr in (("ours", ours), ("bicubic", bicubic))}
+    pairs = {"ours": ours, "bicubic": bicubic}
+    figures = {who: compare(sr, hr, border=scale, spaces=("rgb",)) for who, sr in pairs.items()}
     restored = rescaler.store(lr, ours)
     return Comparison(
         source,

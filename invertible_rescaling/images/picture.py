@@ -79,7 +79,8 @@ class Picture:
 
         Args:
             array: ``(H, W)``, or ``(H, W, C)`` of 1, 2, 3 or 4 channels, the second or fourth alpha; uint8 or
-                uint16. Of a Pillow image, ``numpy.asarray(image)``.
+                uint16. Of a Pillow image of mode L, LA, RGB or RGBA it is ``numpy.asarray(image)``; convert
+                others first, above all those with a palette, whose pixels are no colours.
 
         Raises:
             ShapeError, DtypeError: other shapes or dtypes.

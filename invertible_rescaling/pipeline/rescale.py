@@ -95,7 +95,7 @@ class PictureRescaler:
 
     @property
     def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return next((weight.device for weight in self.model.parameters()), torch.device("cpu"))
 
     def _tiles(self, size: tuple[int, int]) -> dict[str, Any]:
         if self.tile is not None:
@@ -106,14 +106,14 @@ class PictureRescaler:
         return {"tile": side} if pixels <= _EXACT else {"tile": side, "overlap": _OVERLAP}
 
 
-def check_tile(scale: int, tile: int | None) -> None:
+def check_tile(scale: int, tile: int | None, name: str = "tile") -> None:
     """Refuse a tile that no model of a scale can work in.
 
     Raises:
         ConfigError: it is no multiple of the scale.
     """
     if tile is not None and tile % scale:
-        raise ConfigError(f"--tile must be a multiple of the scale {scale}, got {tile}")
+        raise ConfigError(f"{name} must be a multiple of the scale {scale}, got {tile}")
 
 
 # Greyscale goes through the model as three equal channels, and one channel is kept of what comes out: their

@@ -2,8 +2,7 @@
 
 import sys
 
-from invertible_rescaling.training.program import main
-from invertible_rescaling.training.time_budget import process_started
+from invertible_rescaling.training.launch import launch
 
 if __name__ == "__main__":
-    sys.exit(main(started=process_started(), prog="python -m invertible_rescaling.training"))
+    sys.exit(launch("python -m invertible_rescaling.training"))

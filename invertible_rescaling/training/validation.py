@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from invertible_rescaling.errors import ImageError
-from invertible_rescaling.evaluation import METRICS, Rescale, crop_to_multiple, measure
+from invertible_rescaling.evaluation import METRICS, Rescale, measure, smallest_side
 from invertible_rescaling.images import find_images, from_uint8, read_image
-from invertible_rescaling.metrics import SSIM_WINDOW
 
 CEILING = 100.0  # dB: what equals to the last bit has an infinite PSNR, and an average needs a number
 
@@ -35,7 +34,7 @@ def load_validation(
     for path in find_images(folder)[:limit]:
         try:
             hr = read_image(path)
-            if min(crop_to_multiple(hr, scale).shape[1:]) < SSIM_WINDOW + 2 * scale:
+            if min(hr.shape[1:]) < smallest_side(scale):
                 raise ImageError(f"{str(path)!r} of {hr.shape[2]}x{hr.shape[1]} is too small to be measured")
         except ImageError as error:
             skipped(str(error))

@@ -451,6 +451,14 @@ def test_train_is_the_training_program(tmp_path, capsys) -> None:
     assert (found.code, found.err.count("\n"), "there is no folder" in found.err) == (2, 1, True)
 
 
+def test_what_training_needs_and_is_not_there_is_named(capsys, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "invertible_rescaling.training.program", raising=False)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    found = run(capsys, "train", "--data", ".")
+    assert found.code == 2
+    assert found.err == "error: training needs accelerate: pip install 'invertible_rescaling[train]'\n"
+
+
 def test_help_and_version(capsys) -> None:
     assert run(capsys, "--version").out == f"{__version__}\n"
     for command in ((), ("downscale",), ("upscale",), ("roundtrip",), ("models",), ("info",)):

@@ -48,8 +48,13 @@ def test_latents_that_draw_leave_the_generator_as_it_is() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_model_without_parameters_will_do() -> None:
+    picture = Picture.from_array(photograph(12, 16))
+    assert PictureRescaler(create_model("iirn_x4", blocks=0)).downscale(picture).size == (3, 4)
+
+
 def test_what_cannot_be_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match="multiple of the scale 4, got 30"):
+    with pytest.raises(ConfigError, match=r"^tile must be a multiple of the scale 4, got 30"):
         PictureRescaler(create_model("iirn_x4", blocks=0), tile=30)
     with pytest.raises(ConfigError, match="3 channels, got one of 1"):
         PictureRescaler(InvertibleRescaler(2, channels=1, blocks=1))

@@ -14,9 +14,8 @@ from evaluation.task import Task
 from evaluation.words import one_line, tell_apart
 from invertible_rescaling import RescalingError
 from invertible_rescaling.errors import ImageError
-from invertible_rescaling.evaluation import Rescale, crop_to_multiple, measure
+from invertible_rescaling.evaluation import Rescale, crop_to_multiple, measure, smallest_side
 from invertible_rescaling.images import find_images, from_uint8, read_image
-from invertible_rescaling.metrics import SSIM_WINDOW
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,13 @@ def read_hr(path: Path, scale: int) -> Tensor:
         ImageError: it cannot be read, or is too small for the border and the window of SSIM.
     """
     image = read_image(path)
-    hr = crop_to_multiple(image, scale)
-    if min(hr.shape[1:]) - 2 * scale < SSIM_WINDOW:
-        least = 2 * scale + SSIM_WINDOW
-        least += -least % scale
+    least = smallest_side(scale)
+    if min(image.shape[1:]) < least:
         raise ImageError(
             f"{path} is too small, {image.shape[2]}x{image.shape[1]}: at scale {scale} the border and the "
             f"window of SSIM take at least {least}x{least}"
         )
-    return from_uint8(hr).unsqueeze(0)
+    return from_uint8(crop_to_multiple(image, scale)).unsqueeze(0)
 
 
 def figures_of(hr: Tensor, rescale: Rescale, scale: int) -> Figures:
