@@ -10,6 +10,9 @@ Example:
     torch.Size([1, 3, 30, 41])
 """
 
+from invertible_rescaling import _clock  # noqa: F401  # first, to count what the imports below take
+
+# isort: split
 from importlib import import_module
 from typing import Any
 

@@ -24,11 +24,11 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from invertible_rescaling import RescalingError
+from invertible_rescaling._clock import STARTED
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.training import PatchSampler, program
 from invertible_rescaling.training.config import OptionError, TrainingConfig, duration, parse_options
 from invertible_rescaling.training.rehearsal import check_gradients, check_graph, race
-from invertible_rescaling.training.time_budget import process_started
 from plotting.curves import draw_curves, read_curves
 
 RESERVE = 10.0  # seconds: for what is left to do when the last weights are written
@@ -113,4 +113,4 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(started=process_started()))
+    sys.exit(main(started=STARTED))

@@ -1,9 +1,5 @@
 """How long a run's parts take in this process, and from that whether another step still fits."""
 
-import time
-
-import psutil
-
 _SLACK = 2.0  # seconds: what no figure here covers, such as leaving
 
 
@@ -75,9 +71,3 @@ def in_words(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.0f} days"
-
-
-def process_started() -> float:
-    """Return ``time.monotonic()`` of the moment this process began: a time limit counts what imports take."""
-    began = float(psutil.Process().create_time())
-    return time.monotonic() - max(0.0, time.time() - began)

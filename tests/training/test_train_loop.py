@@ -524,14 +524,14 @@ def test_only_weights_that_are_there_are_named(train, val, tmp_path, capsys):
     assert "done: 6 steps; the best weights, of step" in capsys.readouterr().out
 
 
-def test_a_time_limit_counts_from_the_start_of_the_process() -> None:
+def test_a_time_limit_counts_what_importing_takes() -> None:
     script = (
-        "import time; time.sleep(0.3)\n"
-        "from invertible_rescaling.training.time_budget import process_started\n"
-        "print(time.monotonic() - process_started())"
+        "import sys; sys.modules['torch'] = None\n"  # the first of what takes long, which then fails
+        "try: import invertible_rescaling\n"
+        "except ImportError: print('invertible_rescaling._clock' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert 0.3 <= float(done.stdout) < 60
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_shipped_weights_are_trained_on_by_name():
