@@ -18,23 +18,26 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarking.machine import machine
 from benchmarking.timing import medians
 from evaluate import at_least
 from evaluation.report import align
 from evaluation.words import one_line, write_json
-from invertible_rescaling import ChannelAttention, RescalingError, create_model
+from invertible_rescaling import RescalingError, create_model
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.super_resolution import SuperResolver
+
+aten = torch.ops.aten
 
 MODELS = ("srcnn_x4", "srresnet_x4", "srgan_x4", "esrgan_x4", "edsr_x4", "irn_x4", "iirn_x4")
 
@@ -90,40 +93,42 @@ def count(model: AnyModel, hr_size: tuple[int, int]) -> Complexity:
     with torch.no_grad():
         if isinstance(model, SuperResolver):
             lr = model.downscale(hr)
-            down, up = 0, multiply_adds(model, lambda: model(lr))[0]
+            down, up = 0, multiply_adds(lambda: model(lr))[0]
         else:
-            down, (lr, z) = multiply_adds(model, lambda: model(hr))
-            up, _ = multiply_adds(model, lambda: model.inverse(lr, z))
+            down, (lr, z) = multiply_adds(lambda: model(hr))
+            up, _ = multiply_adds(lambda: model.inverse(lr, z))
     return Complexity(hr_size, sum(p.numel() for p in model.parameters()), down, up)
 
 
-def multiply_adds(model: nn.Module, run: Callable[[], Any], *, everything: bool = False) -> tuple[int, Any]:
-    """Return how many multiply-adds the convolutions of ``model`` take during ``run()``, and its result.
+def multiply_adds(run: Callable[[], Any], *, everything: bool = False) -> tuple[int, Any]:
+    """Return how many multiply-adds the convolutions take during ``run()``, and its result.
 
     With ``everything``, biases, activations and pooled values count as one each.
     """
-    counts: list[int] = []
-
-    def of_conv(conv: nn.Module, _inputs: object, output: Tensor) -> None:
-        weight: Tensor = conv.weight  # type: ignore[assignment]  # it is a Conv2d
-        counts.append(output.numel() * (weight[0].numel() + (everything and conv.bias is not None)))
-
-    def of_activation(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        counts.append(output.numel())
-
-    def of_attention(_module: nn.Module, inputs: tuple[Tensor], _output: object) -> None:
-        counts.append(2 * inputs[0].numel())  # a mean and a maximum
-
-    with ExitStack() as hooks:
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                hooks.callback(module.register_forward_hook(of_conv).remove)
-            elif everything and isinstance(module, nn.ReLU | nn.LeakyReLU):
-                hooks.callback(module.register_forward_hook(of_activation).remove)
-            elif everything and isinstance(module, ChannelAttention):
-                hooks.callback(module.register_forward_hook(of_attention).remove)
+    with fast_kernels(False), torch.no_grad(), _Counter(everything) as counter:
         result = run()
-    return sum(counts), result
+    return counter.total, result
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts by PyTorch's operations; channel attention's MLP, on one pixel, is a matrix product."""
+
+    def __init__(self, everything: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.everything, self.total = everything, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        operation = function.overloadpacket
+        if operation is aten.convolution:
+            self.total += out.numel() * (args[1][0].numel() + (self.everything and args[2] is not None))
+        elif operation is aten.addmm:
+            self.total += out.numel() * (args[1].shape[1] + self.everything)
+        elif self.everything and operation in (aten.relu, aten.leaky_relu):
+            self.total += out.numel()
+        elif self.everything and operation in (aten.mean, aten.amax):
+            self.total += args[0].numel()
+        return out
 
 
 def _image(model: AnyModel, size: tuple[int, int]) -> Tensor:
@@ -140,8 +145,8 @@ def cost(name: str, model: AnyModel, size: tuple[int, int], hr_size: tuple[int, 
     fair = count(model, hr_size)
     with torch.no_grad():
         given = _image(model, size)
-        convolutions, _ = multiply_adds(model, lambda: model(given))
-        as_printed, _ = multiply_adds(model, lambda: model(given), everything=True)
+        convolutions, _ = multiply_adds(lambda: model(given))
+        as_printed, _ = multiply_adds(lambda: model(given), everything=True)
     parameters, printed = printed_of(name, model)
     return Cost(
         *(name, fair.parameters, parameters, convolutions, as_printed, printed),

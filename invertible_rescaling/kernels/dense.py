@@ -20,7 +20,7 @@ from invertible_rescaling.kernels.workspace import take
 
 __all__: list[str] = []  # for the sub-networks alone
 
-Observe = Callable[[Tensor], tuple[Tensor, Tensor]]
+Pool = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _STRIP_VALUES = 1 << 20  # of a strip's widest input, for each thread: 4 MB in float32
 _LEAST_ROWS = 16
@@ -32,22 +32,22 @@ class DenseLayers:
     """Weights and biases of densely connected 3x3 convolutions and of the last one, which reads them all.
 
     Args:
-        weights, biases: of the hidden convolutions, then of the last; no bias is ``None``.
+        weights, biases: of the hidden convolutions, then of the last.
         attention: weight, bias, weight and bias of the MLP of channel attention, or nothing.
         dilations: of the hidden convolutions.
-        slope: of the LeakyReLU behind each of these.
+        slope: of the LeakyReLU behind each of these, at least 0.
     """
 
     weights: tuple[Tensor, ...]
-    biases: tuple[Tensor | None, ...]
+    biases: tuple[Tensor, ...]
     attention: tuple[Tensor, ...]
     dilations: tuple[int, ...]
     slope: float
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Weights, biases where there are any, and the attention's."""
-        return *self.weights, *(bias for bias in self.biases if bias is not None), *self.attention
+        """Weights, biases, and the attention's."""
+        return *self.weights, *self.biases, *self.attention
 
     def using(self, tensors: Sequence[Tensor]) -> "DenseLayers":
         """The same layers with other tensors, in the order of :attr:`tensors`."""
@@ -55,7 +55,7 @@ class DenseLayers:
         return replace(
             self,
             weights=tuple(next(given) for _ in self.weights),
-            biases=tuple(None if bias is None else next(given) for bias in self.biases),
+            biases=tuple(next(given) for _ in self.biases),
             attention=tuple(next(given) for _ in self.attention),
         )
 
@@ -80,14 +80,14 @@ class DenseLayers:
         return batch, height + 2 * self.margin, width, self.weights[-1].shape[1]
 
 
-def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = None) -> Tensor:
+def densely_connected(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Tensor:
     """Densely connected 3x3 convolutions, then attention and a last 3x3 convolution on all features.
 
     Args:
         x: ``(B, C, H, W)``, in any memory format.
         layers: each reads ``x`` and the features of those before it.
-        observe: is shown all features ``(B, C, H, W)`` and returns the mean and maximum that attention shall
-            go by, in place of what it would pool.
+        pool: given all features ``(B, features, H, W)``, returns the mean and maximum for attention; by
+            default those of each image.
 
     Returns:
         ``(B, out_channels, H, W)``, in ``channels_last``; in autocast's dtype under autocast.
@@ -101,9 +101,9 @@ def densely_connected(x: Tensor, layers: DenseLayers, observe: Observe | None = 
     buffer = take((min(count, x.shape[0]), *layers.space(x)[1:]), dtype)
     for group, result in zip(torch.split(x, count), torch.split(out, count), strict=True):
         space = buffer[: group.shape[0]]
-        mean, peak = fill(space, group, layers, pool=observe is None)
-        if observe is not None:
-            mean, peak = observe(space.permute(0, 3, 1, 2)[:, :, layers.margin : -layers.margin])
+        mean, peak = fill(space, group, layers, pool=pool is None)
+        if pool is not None:
+            mean, peak = pool(space.permute(0, 3, 1, 2)[:, :, layers.margin : -layers.margin])
         project(space, layers.scale(mean, peak) if layers.attention else None, layers, result)
     return out
 
@@ -188,7 +188,7 @@ def project(buffer: Tensor, scale: Tensor | None, layers: DenseLayers, out: Tens
         if narrow:
             products = F.conv2d(rows, taps)
             middle = products.chunk(3, dim=1)[1]
-            target.copy_(middle) if bias is None else torch.add(middle, bias.view(-1, 1, 1), out=target)
+            torch.add(middle, bias.view(-1, 1, 1), out=target)
             add_columns(products, target)
         else:
             target.copy_(F.conv2d(rows, taps, bias, padding=(0, 1)))

@@ -30,22 +30,19 @@ class Gradients:
 
     def __init__(self, layers: DenseLayers, needed: Sequence[bool]) -> None:
         self.layers = layers
-        self.biased = [index for index, bias in enumerate(layers.biases) if bias is not None]
         *hidden, last = layers.weights
         self.of_input, *self.needed = needed
         self.wants_weight = self.needed[: len(layers.weights)]
         # By rows of taps, as add_weight_gradient leaves them.
         self.taps = [weight.new_zeros(3, 1, weight.shape[1], 3 * weight.shape[0]) for weight in hidden]
         self.last = torch.zeros_like(last)
-        self.biases = {
-            index: layers.weights[index].new_zeros(len(layers.weights[index])) for index in self.biased
-        }
+        self.biases = [torch.zeros_like(bias) for bias in layers.biases]
         self.attention = [torch.zeros_like(tensor) for tensor in layers.attention]
 
     def result(self) -> list[Tensor | None]:
         """The sums, in the order of the parameters; None for those that need none."""
         weights = [*(_unpacked(sums).squeeze(0) for sums in self.taps), self.last]
-        found = [*weights, *(self.biases[index] for index in self.biased), *self.attention]
+        found = [*weights, *self.biases, *self.attention]
         return [sum_ if wanted else None for sum_, wanted in zip(found, self.needed, strict=True)]
 
     def add(self, buffer: Tensor, statistics: Tensor, grad: Tensor, known: int) -> Tensor:
@@ -59,8 +56,7 @@ class Gradients:
         """
         layers, margin = self.layers, self.layers.margin
         features = buffer[:, margin:-margin].permute(0, 3, 1, 2)
-        if len(layers.weights) - 1 in self.biases:
-            self.biases[len(layers.weights) - 1] += _sum(grad)
+        self.biases[-1] += _sum(grad)
         through = self._through_attention if layers.attention else self._through_last
         total = through(buffer, features, statistics, grad)
         end = features.shape[1]
@@ -70,8 +66,7 @@ class Gradients:
             own = torch.ops.aten.leaky_relu_backward(
                 total[:, start:end], features[:, start:end], layers.slope, True
             ).contiguous(memory_format=torch.channels_last)
-            if index in self.biases:
-                self.biases[index] += _sum(own)
+            self.biases[index] += _sum(own)
             if self.wants_weight[index]:
                 self._add_weight(index, buffer, features[:, :start], own)
             if start > known or self.of_input:

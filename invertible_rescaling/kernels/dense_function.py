@@ -1,55 +1,65 @@
-"""The entrance to the kernels for sub-networks, and their gradients."""
+"""Densely connected convolutions as one function: by the kernels, or by PyTorch's operations."""
 
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from invertible_rescaling.kernels.dense import (
     DenseLayers,
+    Pool,
     densely_connected,
     fill,
     group_size,
     project,
 )
 from invertible_rescaling.kernels.dense_backward import Gradients
-from invertible_rescaling.kernels.dispatch import is_batched
-from invertible_rescaling.kernels.guard import mixes_channels, usable
-from invertible_rescaling.pooling import current_pooling
+from invertible_rescaling.kernels.dispatch import is_batched, is_ordinary
+from invertible_rescaling.kernels.narrow_conv import conv3x3
 
 __all__: list[str] = []  # for the sub-networks alone
 
+_LEAST_PIXELS = 40 * 40  # of a plane, whatever the batch: below, training is faster by PyTorch's operations
 
-def run_dense(x: Tensor, features: Any, attention: Any, last: Any) -> Tensor | None:
-    """Run a sub-network ``last(attention(features(x)))`` by the kernels; None where they do not fit.
+
+def dense_block(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Tensor:
+    """Densely connected 3x3 convolutions, channel attention and a last 3x3 convolution on all features.
+
+    The kernels compute it where they fit: on CPU, in float32, on images large enough to pay, unless
+    something traces, compiles or transforms the call. PyTorch's own operations do elsewhere.
 
     Args:
         x: ``(B, C, H, W)``.
-        features: a module with ``convs`` and ``activation``.
-        attention: a :class:`~invertible_rescaling.ChannelAttention`, or None.
-        last: a 3x3 convolution.
+        layers: the parameters.
+        pool: given all features ``(B, features, H, W)``, returns the mean and maximum, each
+            ``(B, features, 1, 1)``, for attention; by default those of each image.
+
+    Returns:
+        ``(B, out_channels, H, W)``.
     """
-    convs = (*features.convs, last)
-    mlp = () if attention is None else _tensors_of(attention.mlp)
-    around = (features, features.convs, *(() if attention is None else attention.modules()))
-    if mlp is None or not usable(x, convs, features.activation, around):
-        return None
-    layers = DenseLayers(
-        tuple(conv.weight for conv in convs),
-        tuple(conv.bias for conv in convs),
-        mlp,
-        tuple(conv.dilation[0] for conv in features.convs),
-        features.activation.negative_slope,
-    )
-    observe = None if attention is None else current_pooling()
+    if not _kernels_fit(x, layers):
+        return _plain(x, layers, pool)
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in (x, *layers.tensors)):
-        return _laid_out_like(x, densely_connected(x, layers, observe))
-    if torch.is_autocast_enabled("cpu") or observe is not None:
-        return None
+        return _laid_out_like(x, densely_connected(x, layers, pool))
+    if torch.is_autocast_enabled("cpu") or pool is not None:
+        return _plain(x, layers, pool)
     return _laid_out_like(x, _DenselyConnected.apply(layers, x, *layers.tensors))  # type: ignore[no-untyped-call]
+
+
+def _kernels_fit(x: Tensor, layers: DenseLayers) -> bool:
+    return (
+        is_ordinary(x)  # first, as compilers follow no further
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.shape[0] > 0
+        and x.shape[2] * x.shape[3] >= max(1, _LEAST_PIXELS)
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and x.dtype == torch.float32
+        and all(is_ordinary(t) and t.dtype == torch.float32 for t in layers.tensors)
+    )
 
 
 def _laid_out_like(x: Tensor, out: Tensor) -> Tensor:
@@ -116,23 +126,24 @@ def _from_buffer(
     return [grad_x if needed[0] else None, *sums.result()]
 
 
-def _plain(x: Tensor, layers: DenseLayers) -> Tensor:
+def _plain(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Tensor:
     """The same sums by differentiable operations alone."""
-    features = x
-    for weight, bias, dilation in zip(layers.weights[:-1], layers.biases, layers.dilations, strict=False):
+    features = _in_autocasts_dtype(x)
+    for weight, bias, dilation in zip(layers.weights, layers.biases, layers.dilations, strict=False):
         found = F.conv2d(features, weight, bias, padding=dilation, dilation=dilation)
         features = torch.cat((features, F.leaky_relu(found, layers.slope)), dim=1)
     if layers.attention:
-        mean, peak = features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
-        features = features * layers.scale(mean, peak)
-    return F.conv2d(features, layers.weights[-1], layers.biases[-1], padding=1)
+        features = features * layers.scale(*(pool or mean_and_maximum)(features))
+    return conv3x3(features, layers.weights[-1], layers.biases[-1])
 
 
-def _tensors_of(mlp: nn.Module) -> tuple[Tensor, ...] | None:
-    """Weight, bias, weight and bias of channel attention's MLP, if it is as it was made."""
-    if type(mlp) is not nn.Sequential or len(mlp) != 3 or type(mlp[1]) is not nn.ReLU:
-        return None
-    if not (mixes_channels(mlp[0]) and mixes_channels(mlp[2])):
-        return None
-    tensors = tuple(mlp.parameters())
-    return tensors if len(tensors) == 4 else None
+def mean_and_maximum(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and maxima over the pixels, ``(B, C, H, W) -> (B, C, 1, 1)`` each; differentiable."""
+    return x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+
+
+def _in_autocasts_dtype(x: Tensor) -> Tensor:
+    """Bring an input to autocast's dtype, as a convolution would; joined features are then not promoted."""
+    kind = x.device.type
+    half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if half and x.dtype == torch.float32 else x

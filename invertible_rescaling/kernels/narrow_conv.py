@@ -8,50 +8,41 @@ shifted and added; and the gradient of all taps is one matrix product.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
 from invertible_rescaling.kernels.dispatch import is_batched, is_ordinary
 
-__all__ = ["OutputConv"]
+__all__: list[str] = []  # for the sub-networks alone
 
 _LANES = 16  # float32 values in the widest vector register
 
 
-class OutputConv(nn.Conv2d):
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A 3x3 convolution of stride 1 that keeps height and width, quick on CPU with few filters too.
 
-    Shapes:
-        ``(B, in_channels, H, W) -> (B, out_channels, H, W)``.
+    Args:
+        x: ``(B, C, H, W)``.
+        weight: ``(O, C, 3, 3)``.
+        bias: ``(O,)``.
 
-    Example:
-        >>> import torch
-        >>> from invertible_rescaling.kernels.narrow_conv import OutputConv
-        >>> OutputConv(105, 3)(torch.rand(1, 105, 8, 8)).shape
-        torch.Size([1, 3, 8, 8])
+    Returns:
+        ``(B, O, H, W)``.
     """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if (
-            is_narrow(self.out_channels)
-            and is_ordinary(x)
-            and x.device.type == "cpu"
-            and x.dim() == 4
-            and self.dilation == self.padding == self.stride == (1, 1)
-            and self.padding_mode == "zeros"
-            and self.groups == 1
-            and x.dtype in (torch.float32, torch.float64)
-            and is_ordinary(self.weight)
-            and self.weight.dtype == x.dtype
-            and not torch.is_autocast_enabled("cpu")
-        ):
-            out: Tensor = _NarrowConv.apply(x, self.weight)  # type: ignore[no-untyped-call]
-            return out if self.bias is None else out + self.bias.view(-1, 1, 1)
-        return super().forward(x)
+    if (
+        is_narrow(weight.shape[0])
+        and is_ordinary(x)
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.dtype in (torch.float32, torch.float64)
+        and is_ordinary(weight)
+        and weight.dtype == x.dtype
+        and not torch.is_autocast_enabled("cpu")
+    ):
+        out: Tensor = _NarrowConv.apply(x, weight)  # type: ignore[no-untyped-call]
+        return out + bias.view(-1, 1, 1)
+    return F.conv2d(x, weight, bias, padding=1)
 
 
 def is_narrow(filters: int) -> bool:

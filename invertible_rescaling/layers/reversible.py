@@ -22,12 +22,12 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.hooks import alteration, hooks_of, overridden
 from invertible_rescaling.kernels.dispatch import fast_kernels, is_batched
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.layers.conditioning import apply, check_no_condition
 from invertible_rescaling.layers.coupling import CouplingLayer, CouplingStep, put
+from invertible_rescaling.layers.hooks import alteration, hooks_of, overridden
 
 __all__ = ["reversible_forward", "reversible_inverse"]
 

@@ -2,21 +2,28 @@
 
 All use LeakyReLU(0.2), Xavier-normal weights times 0.1 in the hidden convolutions and a last
 convolution of zeros, so that an untrained coupling is the identity.
+
+A sub-network computes all its convolutions in one function, so that the fast kernels can take over. The
+modules inside hold parameters: they can be parametrized (:mod:`torch.nn.utils.parametrize`), and hooks on
+them are not called. Hooks on the sub-network itself are.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError, ShapeError
-from invertible_rescaling.kernels.dense_function import run_dense
-from invertible_rescaling.kernels.narrow_conv import OutputConv
-from invertible_rescaling.pooling import current_pooling
+from invertible_rescaling.kernels.dense import DenseLayers
+from invertible_rescaling.kernels.dense_function import dense_block, mean_and_maximum
+from invertible_rescaling.kernels.narrow_conv import conv3x3
+from invertible_rescaling.layers.pooling import current_pooling
 
 __all__ = ["CRDB", "RRDB", "ChannelAttention", "Conv", "DenseBlock"]
 
 _INIT_SCALE = 0.1
+_SLOPE = 0.2  # of LeakyReLU
 _RESIDUAL_SCALE = 0.2
 
 
@@ -46,36 +53,58 @@ class ChannelAttention(nn.Module):
         super().__init__()
         _check_positive("ChannelAttention", channels=channels, reduction=reduction)
         hidden = max(1, channels // reduction)
-        self.mlp = nn.Sequential(
-            _conv(channels, hidden, kernel_size=1), nn.ReLU(), _conv(hidden, channels, kernel_size=1)
-        )
+        self.mlp = nn.Sequential(_conv1x1(channels, hidden), nn.ReLU(), _conv1x1(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.attention(x)
 
     def attention(self, x: Tensor) -> Tensor:
         """Return the weights alone, ``(B, C, 1, 1)`` in (0, 1)."""
-        rule = current_pooling()
-        mean, peak = _pooled(x) if rule is None else rule(x)
+        mean, peak = (current_pooling() or mean_and_maximum)(x)
         return torch.sigmoid(self.mlp(mean) + self.mlp(peak))
 
 
-class _DenselyConnected(nn.Module):
-    """3x3 convolutions of ``growth`` filters, each reading the input and all features before it."""
+class Conv3x3(nn.Module):
+    """The parameters of a 3x3 convolution that keeps height and width: Xavier-normal times 0.1, or zeros."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, dilation: int = 1, zero: bool = False) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        if not zero:
+            _init_hidden(self.weight)
+
+    def extra_repr(self) -> str:
+        outs, ins = self.weight.shape[:2]
+        return f"{ins}, {outs}" + (f", dilation={self.dilation}" if self.dilation > 1 else "")
+
+
+class HiddenConvs(nn.Module):
+    """The parameters of 3x3 convolutions of ``growth`` filters, each reading the input and all before it."""
 
     def __init__(self, in_channels: int, growth: int, dilations: Sequence[int]) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            _conv(in_channels + i * growth, growth, dilation=dilation) for i, dilation in enumerate(dilations)
+            Conv3x3(in_channels + i * growth, growth, dilation=dilation)
+            for i, dilation in enumerate(dilations)
         )
-        self.activation = nn.LeakyReLU(0.2)
         self.out_channels = in_channels + len(dilations) * growth
 
-    def forward(self, x: Tensor) -> Tensor:
-        features = _in_autocasts_dtype(x)
-        for conv in self.convs:
-            features = torch.cat((features, self.activation(conv(features))), dim=1)
-        return features
+
+def _run_dense_block(
+    x: Tensor, features: HiddenConvs, attention: ChannelAttention | None, last: Conv3x3
+) -> Tensor:
+    convs: list[Any] = [*features.convs, last]
+    mlp: list[Any] = [] if attention is None else [attention.mlp[0], attention.mlp[2]]
+    layers = DenseLayers(
+        tuple(conv.weight for conv in convs),
+        tuple(conv.bias for conv in convs),
+        tuple(tensor for conv in mlp for tensor in (conv.weight, conv.bias)),
+        tuple(conv.dilation for conv in convs[:-1]),
+        _SLOPE,
+    )
+    return dense_block(x, layers, None if attention is None else current_pooling())
 
 
 class DenseBlock(nn.Module):
@@ -101,13 +130,11 @@ class DenseBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, growth: int = 32) -> None:
         super().__init__()
         _check_positive("DenseBlock", in_channels=in_channels, out_channels=out_channels, growth=growth)
-        self.features = _DenselyConnected(in_channels, growth, dilations=(1, 1, 1, 1))
-        self.last = _zero_conv(self.features.out_channels, out_channels)
+        self.features = HiddenConvs(in_channels, growth, dilations=(1, 1, 1, 1))
+        self.last = Conv3x3(self.features.out_channels, out_channels, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        fast = _run_fast(x, self.features, None, self.last)
-        out: Tensor = self.last(self.features(x)) if fast is None else fast
-        return out
+        return _run_dense_block(x, self.features, None, self.last)
 
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Compute one 3x3 convolution, until trained on; see :meth:`CRDB.set_linear`."""
@@ -159,18 +186,13 @@ class CRDB(nn.Module):
         _check_positive("CRDB", **sizes, dilation=dilation)
         if not isinstance(attention, bool):
             raise ConfigError(f"CRDB needs attention to be True or False, got {attention!r}")
-        self.features = _DenselyConnected(in_channels, growth, dilations=(1, dilation, dilation**2))
+        self.features = HiddenConvs(in_channels, growth, dilations=(1, dilation, dilation**2))
         channels = self.features.out_channels
         self.register_module("attention", ChannelAttention(channels, reduction) if attention else None)
-        self.last = _zero_conv(channels, out_channels)
+        self.last = Conv3x3(channels, out_channels, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        fast = _run_fast(x, self.features, self.attention, self.last)
-        if fast is not None:
-            return fast
-        features = self.features(x)
-        out: Tensor = self.last(features if self.attention is None else self.attention(features))
-        return out
+        return _run_dense_block(x, self.features, self.attention, self.last)
 
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Compute exactly one 3x3 convolution, until trained on: the last layer reads the input alone.
@@ -230,11 +252,10 @@ class Conv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         _check_positive("Conv", in_channels=in_channels, out_channels=out_channels)
-        self.last = _zero_conv(in_channels, out_channels)
+        self.last = Conv3x3(in_channels, out_channels, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(x)
-        return out
+        return conv3x3(x, self.last.weight, self.last.bias)
 
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Become the 3x3 convolution of these parameters; see :meth:`CRDB.set_linear`."""
@@ -270,71 +291,46 @@ class RRDB(nn.Module):
         super().__init__()
         _check_positive("RRDB", in_channels=in_channels, growth=growth)
         self.blocks = nn.ModuleList(DenseBlock(in_channels, in_channels, growth) for _ in range(3))
-        self.projection: nn.Conv2d | None = None
+        self.projection: Conv3x3 | None = None
         if out_channels is not None:
             _check_positive("RRDB", out_channels=out_channels)
-            self.projection = _zero_conv(in_channels, out_channels)
+            self.projection = Conv3x3(in_channels, out_channels, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
         body = x
         for block in self.blocks:
             body = body + _RESIDUAL_SCALE * block(body)
         out = x + _RESIDUAL_SCALE * body
-        return out if self.projection is None else _RESIDUAL_SCALE * self.projection(out)
+        if self.projection is None:
+            return out
+        return _RESIDUAL_SCALE * conv3x3(out, self.projection.weight, self.projection.bias)
 
 
-def _pooled(x: Tensor) -> tuple[Tensor, Tensor]:
-    return x.mean(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
-
-
-def _run_fast(x: Tensor, features: nn.Module, attention: nn.Module | None, last: nn.Module) -> Tensor | None:
-    """Return the kernels' output of a sub-network; ``None`` where somebody's own modules are part of it."""
-    own = type(features) is _DenselyConnected and (attention is None or type(attention) is ChannelAttention)
-    return run_dense(x, features, attention, last) if own else None
-
-
-def _in_autocasts_dtype(x: Tensor) -> Tensor:
-    """Bring an input to autocast's dtype, as a convolution would; joined features are then not promoted."""
-    kind = x.device.type
-    half = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return x.to(torch.get_autocast_dtype(kind)) if half and x.dtype == torch.float32 else x
-
-
-def _conv(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Conv2d:
-    padding = dilation * (kernel_size // 2)
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation)
+def _init_hidden(weight: Tensor) -> None:
     with torch.no_grad():
-        nn.init.xavier_normal_(conv.weight)
-        conv.weight.mul_(_INIT_SCALE)
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias is a Parameter here, bias=True is the default
-    return conv
+        nn.init.xavier_normal_(weight).mul_(_INIT_SCALE)
 
 
-def _zero_conv(in_channels: int, out_channels: int) -> OutputConv:
-    conv = OutputConv(in_channels, out_channels)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # as above
+def _conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 1)
+    _init_hidden(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias is a Parameter here, bias=True is the default
     return conv
 
 
 @torch.no_grad()
-def _set_linear(last: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+def _set_linear(last: Conv3x3, weight: Tensor, bias: Tensor) -> None:
     """Let a last convolution read the first channels, the input, by ``weight``, and nothing else."""
+    filters, channels = last.weight.shape[:2]
     outs, ins, *size = weight.shape
-    if (
-        size != [3, 3]
-        or outs != last.out_channels
-        or not 0 < ins <= last.in_channels
-        or bias.shape != (outs,)
-    ):
+    if size != [3, 3] or outs != filters or not 0 < ins <= channels or bias.shape != (outs,):
         raise ShapeError(
-            f"a linear start needs a kernel ({last.out_channels}, in_channels, 3, 3) and as many biases, got "
+            f"a linear start needs a kernel ({filters}, in_channels, 3, 3) and as many biases, got "
             f"{tuple(weight.shape)} and {tuple(bias.shape)}"
         )
     last.weight.zero_()
     last.weight[:, :ins] = weight
-    if last.bias is not None:
-        last.bias.copy_(bias)
+    last.bias.copy_(bias)
 
 
 def _check_positive(who: str, **sizes: int) -> None:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from invertible_rescaling import registry
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 from invertible_rescaling.functional import check_bits, laid_out_like, pad_to_multiple, quantize, space_like
-from invertible_rescaling.hooks import hooks_of, overridden
 from invertible_rescaling.kernels.dispatch import may_overwrite
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import InvertibleModule, InvertibleSequential, check_state
 from invertible_rescaling.layers.coupling import AffineCoupling, SubnetFactory
 from invertible_rescaling.layers.haar import HaarDownsampling
+from invertible_rescaling.layers.hooks import hooks_of, overridden
 from invertible_rescaling.layers.latents import GaussianLatent, WaveletLatent, ZeroLatent
 from invertible_rescaling.layers.subnets import CRDB, RRDB, Conv, DenseBlock
 from invertible_rescaling.models.checks import check_image, check_tiles, original_size

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.layers.coupling import run_subnet
-from invertible_rescaling.pooling import pooling
+from invertible_rescaling.layers.pooling import pooling
 from invertible_rescaling.tiling.window import Window
 
 __all__: list[str] = []  # for layerwise alone
@@ -65,7 +65,7 @@ class _NotSettledError(Exception):
 
 
 class _Rule:
-    """The :class:`~invertible_rescaling.pooling.Pooling` of one tile."""
+    """The :class:`~invertible_rescaling.layers.pooling.Pooling` of one tile."""
 
     def __init__(self, settled: list[tuple[Tensor, Tensor]], window: Window) -> None:
         self._remaining = iter(settled)

@@ -4,18 +4,18 @@ from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.hooks import hooks_of, overridden
-from invertible_rescaling.kernels.narrow_conv import OutputConv
 from invertible_rescaling.layers.base import InvertibleModule
 from invertible_rescaling.layers.coupling import CouplingLayer
 from invertible_rescaling.layers.haar import HaarDownsampling
+from invertible_rescaling.layers.hooks import hooks_of, overridden
 from invertible_rescaling.layers.subnets import (
     CRDB,
     RRDB,
     ChannelAttention,
     Conv,
+    Conv3x3,
     DenseBlock,
-    _DenselyConnected,
+    HiddenConvs,
 )
 
 __all__ = ["declared_receptive_radius", "receptive_radius_of"]
@@ -56,7 +56,6 @@ _IN_EVAL_MODE = (
     nn.FeatureAlphaDropout,
     nn.RReLU,
 )
-_CONVOLUTIONS = (nn.Conv2d, OutputConv)
 # Their forward runs each part once, or not at all.
 _MADE_OF_PARTS = (
     nn.Sequential,
@@ -67,7 +66,7 @@ _MADE_OF_PARTS = (
     CRDB,
     DenseBlock,
     RRDB,
-    _DenselyConnected,
+    HiddenConvs,
 )
 
 
@@ -125,7 +124,9 @@ def receptive_radius_of(network: nn.Module) -> int:
     kind = type_before_parametrizations(network)
     if hooks_of(network) is not None or "attention" in vars(network):
         raise _unknown(network)
-    if kind in _CONVOLUTIONS and isinstance(network, nn.Conv2d):
+    if isinstance(network, Conv3x3):
+        return network.dilation
+    if kind is nn.Conv2d and isinstance(network, nn.Conv2d):
         return _receptive_radius_of_convolution(network)
     if kind in _POINTWISE:
         return 0

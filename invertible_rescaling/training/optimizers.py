@@ -61,8 +61,7 @@ def fixed_bases(model: nn.Module) -> dict[Tensor, Bases]:
         kernel: _bases(kernel, 0, 0) for kernel in filter(is_kernel, model.parameters())
     }  # of what is no coupling's, taps alone
     for network in _networks(model):
-        convolutions = [conv for conv in network.modules() if isinstance(conv, nn.Conv2d)]
-        kernels = [conv.weight for conv in convolutions if is_kernel(conv.weight)]
+        kernels = [parameter for parameter in network.parameters() if is_kernel(parameter)]
         for kernel in kernels:
             last = kernel is kernels[-1]
             bases[kernel] = _bases(kernel, kernel.shape[0] if last else 0, kernels[0].shape[1])

@@ -143,9 +143,8 @@ def test_phi_rho_and_eta_share_no_weights() -> None:
 def test_autocast_runs_only_the_sub_networks_in_bfloat16(kind, subnet: str) -> None:
     layer, x = randomize(kind(12, 3, SUBNETS[subnet])), uniform(2, 12, 8, 8)
     inside: list[torch.dtype] = []
-    for module in layer.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda _module, _inputs, out: inside.append(out.dtype))
+    for network in layer.children():
+        network.register_forward_hook(lambda _module, _inputs, out: inside.append(out.dtype))
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         y, log_det = layer.forward_with_log_det(x)
         back, inverse_log_det = layer.inverse_with_log_det(y)

@@ -79,12 +79,12 @@ def test_crdb_is_iirns() -> None:
     last = (9 * wide + 1) * 3
     block = CRDB(9, 3)
     assert _parameters(block) == sum(convs) + attention + last
-    assert [conv.dilation for conv in block.features.convs] == [(1, 1), (2, 2), (4, 4)]
+    assert [conv.dilation for conv in block.features.convs] == [1, 2, 4]
 
 
 def test_crdb_without_its_parts() -> None:
     plain = CRDB(9, 3, dilation=1, attention=False)
-    assert [conv.dilation for conv in plain.features.convs] == [(1, 1)] * 3
+    assert [conv.dilation for conv in plain.features.convs] == [1] * 3
     assert not any(isinstance(module, ChannelAttention) for module in plain.modules())
     assert receptive_radius_of(plain) == 4
     whole = CRDB(9, 3)

@@ -1,10 +1,13 @@
 """The same networks as one would write them down: NCHW, concatenation, no kernels of the library."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertible_rescaling import CRDB, AffineCoupling, HaarDownsampling, InvertibleRescaler
+from invertible_rescaling.layers.subnets import Conv3x3
 
 
 class NaiveRescaler(nn.Module):
@@ -70,8 +73,8 @@ class _NaiveCoupling(nn.Module):
 class _NaiveSubnet(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        hidden = network.features.convs  # type: ignore[union-attr]
-        self.convs = nn.ModuleList(_copy(conv) for conv in hidden)  # type: ignore[union-attr]
+        hidden: Any = network.features.convs  # type: ignore[union-attr]
+        self.convs = nn.ModuleList(map(_copy, hidden))
         self.mlp = network.attention.mlp if isinstance(network, CRDB) and network.attention else None
         self.last = _copy(network.last)  # type: ignore[arg-type]
 
@@ -85,8 +88,8 @@ class _NaiveSubnet(nn.Module):
         return out
 
 
-def _copy(conv: nn.Conv2d) -> nn.Conv2d:
-    sides = conv.kernel_size, conv.stride, conv.padding, conv.dilation
-    other = nn.Conv2d(conv.in_channels, conv.out_channels, *sides)  # type: ignore[arg-type]
+def _copy(conv: Conv3x3) -> nn.Conv2d:
+    filters, channels = conv.weight.shape[:2]
+    other = nn.Conv2d(channels, filters, 3, padding=conv.dilation, dilation=conv.dilation)
     other.load_state_dict(conv.state_dict())
     return other.to(conv.weight.device)
