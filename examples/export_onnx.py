@@ -26,15 +26,13 @@ import torch
 from torch import Tensor
 
 from invertible_rescaling import GaussianLatent, RescalingError, create_model
-from invertible_rescaling.errors import ConfigError, MissingDependencyError, first_line
+from invertible_rescaling.errors import ConfigError, MissingDependencyError, UnknownNameError, first_line
 from invertible_rescaling.export import OPSET, Downscale, Upscale, export_onnx
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.models import AnyModel
-from invertible_rescaling.registry import list_models
 from invertible_rescaling.training.data import photograph
-from invertible_rescaling.weights import read_metadata
-from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with
+from invertible_rescaling.weights import read_metadata, weights_of
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 LEAST_SAME, MOST_APART = 0.999, 1e-3
@@ -117,22 +115,23 @@ def load(name: str, weights: str, latent: str | None) -> tuple[AnyModel, dict[st
     Raises:
         RescalingError: there is no such model, its weights are no good, or its latent is noise.
     """
-    if name not in list_models():
-        create_model(name)  # raises, naming the close ones
-    chosen = choose_weights(weights, name)
-
-    def loaded(file: Path) -> tuple[AnyModel, str, str | None]:
-        model = create_model(name, weights=file, **({} if latent is None else {"latent": latent}))
-        return model.eval(), sha256_of(file), read_metadata(file)["metadata"].get("licence")
-
-    model, sha256, licence = load_with(loaded, chosen)
+    model = create_model(name, weights=weights, **({} if latent is None else {"latent": latent})).eval()
     used = getattr(model, "latent", None)
     if isinstance(used, GaussianLatent) and used.std > 0:
         raise ConfigError(f"{name} is fed noise, which a file cannot repeat; pass --latent zero, its mean")
-    if isinstance(chosen, WeightsEnum):
-        licence = chosen.value.licence
-    facts = {"model": name, "weights_sha256": sha256, "licence": licence or "not stated"}
-    return model, facts
+    return model, {"model": name, **facts_of(name, weights)}
+
+
+def facts_of(name: str, weights: str) -> dict[str, str]:
+    """The licence and the hash of shipped weights or of a file; of an address's weights nothing is stated."""
+    try:
+        member = weights_of(name)[weights]
+    except (KeyError, UnknownNameError):
+        if not Path(weights).is_file():
+            return {"licence": "not stated"}
+        licence = read_metadata(weights)["metadata"].get("licence") or "not stated"
+        return {"licence": licence, "weights_sha256": sha256_of(Path(weights))}
+    return {"licence": member.licence, "weights_sha256": member.sha256}
 
 
 def runner(file: Path) -> Run:

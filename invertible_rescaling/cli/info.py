@@ -7,14 +7,13 @@ from typing import Any
 import torch
 
 from invertible_rescaling.errors import ConfigError, first_line
-from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import Picture, read_picture
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.pipeline.networks import shipped
 from invertible_rescaling.pipeline.record import Record, record_of
 from invertible_rescaling.pipeline.tasks import as_made, edited
 from invertible_rescaling.registry import create_model, list_models
-from invertible_rescaling.weights.checkpoint import read_metadata, verify_checkpoint
+from invertible_rescaling.weights.checkpoint import read_checkpoint
 from invertible_rescaling.weights.enums import WeightsEnum
 
 __all__: list[str] = []  # for the command line alone
@@ -73,20 +72,19 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def _of_checkpoint(path: Path) -> dict[str, Any]:
-    verify_checkpoint(path)
-    found, sha256 = read_metadata(path), sha256_of(path)
+    checkpoint = read_checkpoint(path)
     names = [
         f"{name} {member.name}"
         for name in list_models(pretrained=True)
         for member in shipped(name)
-        if member.value.sha256 == sha256
+        if member.value.sha256 == checkpoint.sha256
     ]
     return {
         "kind": "checkpoint",
-        "sha256": sha256,
+        "sha256": checkpoint.sha256,
         "shipped as": names[0] if names else "not shipped",
-        **found["config"],
-        **{key: value for key, value in found["metadata"].items() if key not in found["config"]},
+        **checkpoint.config,
+        **{key: value for key, value in checkpoint.metadata.items() if key not in checkpoint.config},
     }
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
 from invertible_rescaling.errors import ConfigError, RescalingError
@@ -13,8 +12,8 @@ from invertible_rescaling.models.super_resolution.esrgan import ESRGAN
 from invertible_rescaling.models.super_resolution.srcnn import SRCNN
 from invertible_rescaling.models.super_resolution.srresnet import SRResNet
 from invertible_rescaling.registry import register_model
-from invertible_rescaling.weights.checkpoint import cannot_build, check_same, load_made
-from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with, weights_of
+from invertible_rescaling.weights.checkpoint import Checkpoint
+from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, open_checkpoint, weights_of
 
 WeightsLike = WeightsEnum | str | PathLike[str] | None
 Model = TypeVar("Model", bound=AnyModel)
@@ -34,36 +33,36 @@ def _build(
             f"the scale of a named model is fixed, got scale={overrides['scale']!r}; name another"
         )
 
-    def made(config: dict[str, Any]) -> Model:
+    if weights is None:
+        return _make(name, make, named, overrides)
+    with open_checkpoint(choose_weights(weights, name)) as checkpoint:
+        theirs = checkpoint.config
+        ours = {"architecture": getattr(make, "architecture", None), "channels": 3, **named}
+        kind = [key for key in _KIND if key in ours and key not in overrides]
+        differing = {key: theirs.get(key) for key in kind if _name(theirs.get(key)) != _name(ours[key])}
+        checkpoint.check_same(differing, ours)
+        structure = {key: value for key, value in theirs.items() if key != "architecture"}
         try:
-            return make(**(named | config | overrides))
-        except TypeError as error:
-            raise ConfigError(f"{name} does not take {overrides!r}: {error}") from error
-
-    def load(path: Path) -> Model:
-        def of_file(config: dict[str, Any]) -> Model:
-            ours = {"architecture": getattr(make, "architecture", None), "channels": 3, **named}
-            kind = {key: config.get(key) for key in _KIND if key in ours and key not in overrides}
-            check_same(
-                {key: value for key, value in kind.items() if _name(value) != _name(ours[key])}, ours, path
-            )
-            try:
-                return made({key: value for key, value in config.items() if key != "architecture"})
-            except RescalingError:
-                _check_buildable(config, path)  # which of the two is at fault, the file or the overrides?
-                raise
-
-        model: Model = load_made(of_file, path)
-        return model
-
-    return made({}) if weights is None else load_with(load, choose_weights(weights, name))
+            model = _make(name, make, named | structure, overrides)
+        except RescalingError:
+            _check_buildable(checkpoint)  # which of the two is at fault, the file or the overrides?
+            raise
+        checkpoint.fill(model)
+    return model
 
 
-def _check_buildable(config: dict[str, Any], path: Path) -> None:
+def _make(name: str, make: type[Model], config: dict[str, Any], overrides: dict[str, Any]) -> Model:
     try:
-        model_of(config)
+        return make(**(config | overrides))
+    except TypeError as error:
+        raise ConfigError(f"{name} does not take {overrides!r}: {error}") from error
+
+
+def _check_buildable(checkpoint: Checkpoint) -> None:
+    try:
+        model_of(checkpoint.config)
     except (RescalingError, TypeError) as error:
-        raise cannot_build(path, error) from error
+        raise checkpoint.cannot_build(error) from error
 
 
 def _iirn(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:

@@ -7,7 +7,7 @@ from torch import nn
 from invertible_rescaling.errors import CheckpointError
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.models.super_resolution.base import SuperResolver
-from invertible_rescaling.weights.checkpoint import PathLike, rebuild
+from invertible_rescaling.weights.checkpoint import PathLike, read_checkpoint
 
 __all__ = ["AnyModel", "load_checkpoint", "model_of"]
 
@@ -41,7 +41,7 @@ def load_checkpoint(
             of another kind of model; cut short or altered (its digest is verified); tensors that do not fit
             its configuration.
     """
-    model = rebuild(model_of, path, strict=strict)
+    model = read_checkpoint(path).build(model_of, strict=strict)
     if not isinstance(model, kind):
         raise CheckpointError(
             f"{path} holds a model of the class {type(model).__name__}, not {kind.__name__}: see kind="

@@ -146,7 +146,7 @@ class PretrainedModel(nn.Module):
             dtype=dtype,
             private=private,
             token=token,
-            branch=revision,
+            revision=revision,
             commit_message=commit_message,
             create_pr=create_pr,
         )

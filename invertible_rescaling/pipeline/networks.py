@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
 from invertible_rescaling.errors import CheckpointError, ConfigError, UnknownNameError
-from invertible_rescaling.files import sha256_of
 from invertible_rescaling.models.factories import iirn_x4  # noqa: F401  (registers the models)
-from invertible_rescaling.models.loading import load_checkpoint
+from invertible_rescaling.models.loading import model_of
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.pipeline.record import Record
 from invertible_rescaling.pipeline.rescale import PictureRescaler
 from invertible_rescaling.registry import create_model, list_models
-from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, load_with, weights_of
+from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, open_checkpoint, weights_of
 
 __all__: list[str] = []  # for the command line alone
 
@@ -75,7 +73,9 @@ def load(choice: Choice) -> Network:
             f"no trained weights are shipped for {name}; pass --weights FILE, or one of "
             f"{', '.join(list_models(pretrained=True))} as --model"
         )
-    file, model, sha256 = load_with(_loaded, choose_weights(wanted or "DEFAULT", name))
+    with open_checkpoint(choose_weights(wanted or "DEFAULT", name)) as checkpoint:
+        model = checkpoint.build(model_of)
+    file = checkpoint.source
     if not isinstance(model, InvertibleRescaler):
         raise ConfigError(
             f"{name} is {type(model).__name__}, which is there to be compared with; it restores nothing"
@@ -86,11 +86,7 @@ def load(choice: Choice) -> Network:
         raise ConfigError(f"{file} holds a model of {model.channels} channels; pictures need 3")
     if choice.model is None and not name.endswith(f"_x{model.scale}"):
         name = f"iirn_x{model.scale}"
-    return Network(name, model.float().eval().to(choice.device), sha256)
-
-
-def _loaded(file: Path) -> tuple[Path, torch.nn.Module, str]:
-    return file, load_checkpoint(file, kind=torch.nn.Module), sha256_of(file)
+    return Network(name, model.float().eval().to(choice.device), checkpoint.sha256)
 
 
 def choice_for(record: Record, given: Choice) -> Choice:

@@ -8,11 +8,15 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -105,27 +109,76 @@ def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return rounded
 
 
-def rebuild(make: Callable[[dict[str, Any]], Model], path: PathLike, *, strict: bool = True) -> Model:
-    """Make a model of a checkpoint's configuration, in the dtype of its tensors, and fill it.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, whole and unaltered: its digest has been verified.
 
-    Raises:
-        CheckpointError: the file is no checkpoint or does not fit the model, or ``make`` cannot make one.
+    Attributes:
+        source: the path or the address that it came from, for messages.
+        sha256: of the whole file, in hexadecimal.
+        tensors: by their names in the model's state dict.
+        config: the model's structure.
+        metadata: what else was saved.
     """
-    tensors, facts = read(path)
-    try:
-        model = make(facts["config"])
-    except (RescalingError, TypeError) as error:
-        raise cannot_build(path, error) from error
-    if {tensor.dtype for tensor in tensors.values()} == {torch.float64}:
-        model.double()
-    fill(model, tensors, path, strict)
-    return model
 
+    source: str
+    sha256: str
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    metadata: dict[str, Any]
 
-def cannot_build(path: PathLike, error: Exception) -> CheckpointError:
-    """Return what is raised where a file's configuration makes no model here."""
-    hint = "; import the package that registers its parts first" * isinstance(error, UnknownNameError)
-    return CheckpointError(f"{path} describes a model that cannot be built here ({error}){hint}")
+    @classmethod
+    def parse(cls, content: bytes, source: str) -> Self:
+        """Take a file's content apart.
+
+        Raises:
+            CheckpointError: it is no checkpoint, or cut short or altered.
+        """
+        with _safetensors_errors(source):
+            tensors = parse_safetensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        facts = _facts(header.get("__metadata__") or {}, source)
+        if _digest(tensors, facts) != facts["sha256"]:
+            raise CheckpointError(
+                f"{source} is damaged or was altered: its content does not match the digest in its header"
+            )
+        return cls(source, hashlib.sha256(content).hexdigest(), tensors, facts["config"], facts["metadata"])
+
+    def build(self, make: Callable[[dict[str, Any]], Model], *, strict: bool = True) -> Model:
+        """Return the model that ``make`` makes of the configuration, in the tensors' dtype and filled.
+
+        Raises:
+            CheckpointError: the tensors do not fit the model, or ``make`` cannot make one.
+        """
+        try:
+            model = make(self.config)
+        except (RescalingError, TypeError) as error:
+            raise self.cannot_build(error) from error
+        if {tensor.dtype for tensor in self.tensors.values()} == {torch.float64}:
+            model.double()
+        fill(model, self.tensors, self.source, strict=strict)
+        return model
+
+    def cannot_build(self, error: Exception) -> CheckpointError:
+        """Return what is raised where the configuration makes no model here."""
+        hint = "; import the package that registers its parts first" * isinstance(error, UnknownNameError)
+        return CheckpointError(f"{self.source} describes a model that cannot be built here ({error}){hint}")
+
+    def fill(self, model: Any, *, strict: bool = True) -> None:
+        """Fill an existing model; see :func:`load_weights`."""
+        ours = model.config
+        self.check_same({key: self.config.get(key) for key in ours | self.config if key != "latent"}, ours)
+        fill(model, self.tensors, self.source, strict=strict)
+
+    def check_same(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        """Raise CheckpointError where any of these values of the configuration is not the model's."""
+        differing = [key for key in theirs if theirs[key] != ours.get(key)]
+        if differing:
+            listed = ", ".join(f"{key}: file {theirs[key]!r}, model {ours.get(key)!r}" for key in differing)
+            raise CheckpointError(
+                f"{self.source} is another model's checkpoint ({listed}); build this model with the file's "
+                "values, or the file's own model with load_checkpoint"
+            )
 
 
 def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> None:
@@ -138,33 +191,7 @@ def load_weights(model: Storable, path: PathLike, *, strict: bool = True) -> Non
             channels or blocks, sub-network or clamp, or is another architecture's. The model is then left as
             it was.
     """
-    load_made(lambda config: model, path, strict=strict)
-
-
-def load_made(make: Callable[[dict[str, Any]], Any], path: PathLike, *, strict: bool = True) -> Any:
-    """Fill the model that ``make`` returns for a checkpoint's configuration, and return it.
-
-    Raises:
-        CheckpointError: as for :func:`load_weights`.
-    """
-    tensors, facts = read(path)
-    theirs = facts["config"]
-    model = make(theirs)
-    ours = model.config
-    check_same({key: theirs.get(key) for key in ours | theirs if key != "latent"}, ours, path)
-    fill(model, tensors, path, strict)
-    return model
-
-
-def check_same(theirs: Mapping[str, Any], ours: Mapping[str, Any], path: PathLike) -> None:
-    """Raise CheckpointError where any of the values that a file has is not the model's."""
-    differing = [key for key in theirs if theirs[key] != ours.get(key)]
-    if differing:
-        listed = ", ".join(f"{key}: file {theirs[key]!r}, model {ours.get(key)!r}" for key in differing)
-        raise CheckpointError(
-            f"{path} is another model's checkpoint ({listed}); build this model with the file's values, or "
-            "the file's own model with load_checkpoint"
-        )
+    read_checkpoint(path).fill(model, strict=strict)
 
 
 def read_metadata(path: PathLike) -> dict[str, Any]:
@@ -176,7 +203,10 @@ def read_metadata(path: PathLike) -> dict[str, Any]:
     Raises:
         CheckpointError: as for ``load_checkpoint``, except that the digest is not verified.
     """
-    facts = read(path, tensors=False)[1]
+    check_is_file(path)
+    with _safetensors_errors(path), safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+    facts = _facts(header, path)
     return {name: facts[name] for name in ("config", "metadata", "sha256")}
 
 
@@ -186,41 +216,49 @@ def verify_checkpoint(path: PathLike) -> None:
     Raises:
         CheckpointError: as for ``load_checkpoint``, except that nothing is said of what the file fits.
     """
-    read(path)
+    read_checkpoint(path)
 
 
-def read(path: PathLike, *, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, their digest verified, and the facts in the header."""
+def read_checkpoint(path: PathLike) -> Checkpoint:
+    """Read a whole file once.
+
+    Raises:
+        CheckpointError: as for ``load_checkpoint``, except that nothing is said of what the file fits.
+    """
     check_is_file(path)
+    with _safetensors_errors(path):
+        content = Path(path).read_bytes()
+    return Checkpoint.parse(content, os.fspath(path))
+
+
+@contextmanager
+def _safetensors_errors(source: PathLike) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            names = list(file.keys()) if tensors else []
-            found = {name: file.get_tensor(name) for name in names}
+        yield
     except (SafetensorError, OSError) as error:
-        hint = "; for the original IRN authors' .pth files there is load_original_irn" * _is_pth(path)
+        hint = "; for the original IRN authors' .pth files there is load_original_irn" * _is_pth(source)
         raise CheckpointError(
-            f"{path} is cut short or is no safetensors file ({first_line(error)}){hint}"
+            f"{source} is cut short or is no safetensors file ({first_line(error)}){hint}"
         ) from error
+
+
+def _facts(header: Mapping[str, str], source: PathLike) -> dict[str, Any]:
+    """Return the facts of this library in a safetensors file's header."""
     try:
         facts = json.loads(header[_KEY])
     except (KeyError, ValueError):
         facts = None
     if not isinstance(facts, dict) or not facts.keys() >= _FACTS or not isinstance(facts["config"], dict):
         raise CheckpointError(
-            f"{path} is a safetensors file but no checkpoint of this library: it carries no configuration "
+            f"{source} is a safetensors file but no checkpoint of this library: it carries no configuration "
             f"under {_KEY!r}; save_checkpoint writes one"
         )
     if facts["format"] != _FORMAT:
-        raise CheckpointError(f"{path} has format {facts['format']!r}; this version reads format {_FORMAT}")
-    if tensors and _digest(found, facts) != facts["sha256"]:
-        raise CheckpointError(
-            f"{path} is damaged or was altered: its content does not match the digest in its header"
-        )
-    return found, facts
+        raise CheckpointError(f"{source} has format {facts['format']!r}; this version reads format {_FORMAT}")
+    return facts
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: PathLike, strict: bool) -> None:
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: PathLike, *, strict: bool) -> None:
     """Load tensors after comparing names and shapes, so that a misfit leaves the model as it was."""
     expected = model.state_dict()
     missing, surplus = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
@@ -231,9 +269,9 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: PathLike, strict
         if names
     ]
     if shapes or (strict and problems):
-        raise CheckpointError(f"{path} does not fit the model; {'; '.join(problems)}")
+        raise CheckpointError(f"{source} does not fit the model; {'; '.join(problems)}")
     if problems:
-        warnings.warn(f"{path} loaded in part; {'; '.join(problems)}", stacklevel=3)
+        warnings.warn(f"{source} loaded in part; {'; '.join(problems)}", stacklevel=3)
     model.load_state_dict(dict(tensors), strict=False)
 
 

@@ -5,21 +5,22 @@ What is known of a member lies in ``files/MODEL_vN.json``, beside the file itsel
 """
 
 import difflib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import Enum, EnumType
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from invertible_rescaling.errors import CheckpointError, UnknownNameError
-from invertible_rescaling.files import sha256_of
+from invertible_rescaling.weights.checkpoint import Checkpoint, read_checkpoint
 
 PRETRAINED = Path(__file__).with_name("files")
 _LIKE_AN_ADDRESS = re.compile(r"([\w-]+(\.[\w-]+)+(:\d+)?|[\w-]+:\d+|https?:)/")
-Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,19 @@ class WeightsEnum(Enum, metaclass=_Members):
         Raises:
             CheckpointError: the file is missing from the installed package, or was damaged since.
         """
+        self._content()
+        return PRETRAINED / self.value.file
+
+    def _content(self) -> bytes:
         path = PRETRAINED / self.value.file
         try:
-            found = sha256_of(path)
+            content = path.read_bytes()
         except OSError as error:
             problem = f"cannot be read ({error.strerror or error})"
         else:
+            found = hashlib.sha256(content).hexdigest()
             if found == self.value.sha256:
-                return path
+                return content
             problem = f"is damaged: its SHA-256 is {found}, not {self.value.sha256}"
         raise CheckpointError(f"{path}, the file of {self}, {problem}; install invertible_rescaling again")
 
@@ -211,21 +217,24 @@ def _no_file(given: Any, path: Path) -> str:
     return ": there is no file of that path"
 
 
-def load_with(load: Callable[[Path], Loaded], chosen: WeightsEnum | Path | str) -> Loaded:
-    """Return what ``load`` makes of the file of what :func:`choose_weights` returned.
+@contextmanager
+def open_checkpoint(chosen: WeightsEnum | Path | str) -> Iterator[Checkpoint]:
+    """Read what :func:`choose_weights` returned: a member's file, a local one, or an address's.
 
-    The file is verified, and fetched if need be; a fetched file that ``load`` refuses is not kept.
+    A file fetched from an address is kept if the block succeeds.
 
     Raises:
-        CheckpointError: the file is damaged or cannot be had, or ``load`` raises it.
+        CheckpointError: the file is damaged or cannot be had.
     """
     if isinstance(chosen, WeightsEnum):
-        return load(chosen.locate())
-    if isinstance(chosen, Path):
-        return load(chosen)
-    from invertible_rescaling.weights.download import fetch  # here, since few need it
+        yield Checkpoint.parse(chosen._content(), str(PRETRAINED / chosen.value.file))
+    elif isinstance(chosen, Path):
+        yield read_checkpoint(chosen)
+    else:
+        from invertible_rescaling.weights.download import fetched  # here, since few need it
 
-    return fetch(chosen, load)
+        with fetched(chosen) as checkpoint:
+            yield checkpoint
 
 
 def _unknown(problem: str, name: str, known: list[str]) -> str:

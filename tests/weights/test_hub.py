@@ -92,7 +92,11 @@ def test_a_record_goes_with_its_weights_only(tmp_path: Path, changed: str) -> No
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, model: InvertibleRescaler) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint file at .*model\.safetensors"):
+        InvertibleRescaler.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
         InvertibleRescaler.from_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
