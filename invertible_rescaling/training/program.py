@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -200,7 +199,7 @@ def load_data(
     data = options.data
     if options.download is not None:
         if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            download_div2k(options.download, progress=None if options.quiet else show_download())
+            download_div2k(options.download, progress=not options.quiet)
         PartialState().wait_for_everyone()
         data = data or options.download
     if data is None:
@@ -217,18 +216,6 @@ def load_data(
     val = load_validation(folder, scale, options.val_limit, lambda line: say(f"skipped: {line}"))
     say(f"validating on {len(val)} images from {str(folder)!r}")
     return train, val
-
-
-def show_download() -> Callable[[str, int, int], None]:
-    """A progress bar for each archive."""
-    bars: dict[str, tqdm[Any]] = {}
-
-    def progress(name: str, done: int, total: int) -> None:
-        if name not in bars:
-            bars[name] = tqdm(total=total, unit="B", unit_scale=True, desc=name)
-        bars[name].update(done - bars[name].n)
-
-    return progress
 
 
 def prepare_out(options: TrainingConfig, accelerator: Accelerator) -> None:
