@@ -114,8 +114,10 @@ def test_circles_are_found_through_functions_and_names(tmp_path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, so that torch is imported once")
-def test_every_module_can_be_the_first_to_be_imported() -> None:
-    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES]
+def test_every_room_can_be_the_first_to_be_imported() -> None:
+    """Folders and the modules beside them; that no import goes round about is tested for all modules."""
+    rooms = [path for path in MODULES if path.parent == PACKAGE or path.name == "__init__.py"]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in rooms]
     code = f"""
 import os, sys, torch
 failed = []

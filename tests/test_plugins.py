@@ -64,13 +64,13 @@ def test_the_unchanged_program_trains_its_model(site: Path, tmp_path: Path) -> N
     code = """
 import sys
 from invertible_rescaling import create_model, load_checkpoint
-model = load_checkpoint(sys.argv[1])
-assert type(model.flow[1].phi).__name__ == "LargeKernel", model
-assert create_model("large_kernels_x2", weights=sys.argv[1]).config == model.config
+for file in sys.argv[1:]:
+    model = load_checkpoint(file)
+    assert type(model.flow[1].phi).__name__ == "LargeKernel", model
+    assert create_model("large_kernels_x2", weights=file).config == model.config
 """
-    for file in ("best", "last"):
-        done = _python(site, "-c", code, tmp_path / "run" / f"{file}.safetensors")
-        assert done.returncode == 0, done.stderr
+    done = _python(site, "-c", code, *(tmp_path / "run" / f"{file}.safetensors" for file in ("best", "last")))
+    assert done.returncode == 0, done.stderr
 
 
 class _Point:

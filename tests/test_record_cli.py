@@ -10,6 +10,7 @@ import record_cli
 from tests.shell import photograph, save
 
 
+@pytest.mark.slow
 def test_what_is_shown_was_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "in" / "meadow.png", photograph(40, 60))
     out = tmp_path / "deep" / "out"

@@ -65,7 +65,7 @@ def _step(model: InvertibleRescaler, hr: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("subnet", SUBNETS)
 def test_inference_is_repeated_to_the_last_bit(subnet: str, fast: bool) -> None:
-    model, hr = _model(subnet).eval(), uniform(2, 3, 112, 120)
+    model, hr = _model(subnet).eval(), uniform(2, 3, 80, 84)
     with fast_kernels(fast):
         once, again = _both_ways(model, hr), _both_ways(model, hr)
     assert all(tensor.isfinite().all() for tensor in once)
@@ -76,7 +76,7 @@ def test_inference_is_repeated_to_the_last_bit(subnet: str, fast: bool) -> None:
 @pytest.mark.parametrize("reversible", [False, True])
 @pytest.mark.parametrize("fast", [True, False])
 def test_training_is_repeated_to_the_last_bit(fast: bool, reversible: bool) -> None:
-    model, hr = _model().enable_reversible_backprop(reversible), uniform(2, 3, 96, 104)
+    model, hr = _model().enable_reversible_backprop(reversible), uniform(2, 3, 80, 84)
     with fast_kernels(fast):
         once, again = _step(model, hr), _step(model, hr)
     assert all(tensor.isfinite().all() for tensor in once)
@@ -135,8 +135,8 @@ def test_off_the_cpu_nothing_is_differentiated_whose_gradient_is_not_repeatable(
 @pytest.mark.parametrize("subnet", SUBNETS)
 def test_results_do_not_depend_on_batch_or_threads(subnet: str, fast: bool) -> None:
     model = _model(subnet).eval()
-    for size in ((120, 104), (40, 36)):
-        _check(model, uniform(4, 3, *size), fast)
+    for size in ((80, 84), (40, 36)):  # with the kernels in the first stage, and without
+        _check(model, uniform(3, 3, *size), fast)
 
 
 @pytest.mark.slow

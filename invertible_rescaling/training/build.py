@@ -36,6 +36,15 @@ def build_model(options: TrainingConfig, config: dict[str, Any] | None = None) -
         model: Any = make(options) if config is None else model_of(config)
     except TypeError as error:  # a third party's factory that takes no such override
         raise OptionError(f"--model {options.model} cannot be made: {error}") from error
+    return check_model(model, options)
+
+
+def check_model(model: Any, options: TrainingConfig) -> AnyModel:
+    """Return a model that can be trained by these options.
+
+    Raises:
+        OptionError: it cannot.
+    """
     if not isinstance(model, AnyModel):
         raise OptionError(
             f"--model {options.model} is a {type(model).__name__}, neither an InvertibleRescaler nor a "

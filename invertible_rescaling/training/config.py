@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from invertible_rescaling.errors import RescalingError
 
@@ -17,6 +18,7 @@ Compile = Literal["auto", "on", "off"]
 ImagesOn = Literal["auto", "cpu", "device"]
 Graph = Literal["auto", "on", "off"]
 Gan = Literal["srgan", "esrgan"]
+Resume = Literal["auto", "never"]
 Optimizer = Literal["auto", "soap", "adam", "adam-dct"]
 
 # What may differ between the slices of one run; all else must be as it was, or the run would be another.
@@ -28,59 +30,189 @@ _FREE = frozenset(
 
 
 class OptionError(RescalingError, ValueError):
-    """TrainingConfig that do not fit together."""
+    """Options that do not fit together."""
+
+
+def duration(text: str) -> float:
+    """Turn ``600``, ``90s``, ``10m`` or ``1.5h`` into seconds.
+
+    Raises:
+        ArgumentTypeError: anything else, or zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 600, 90s, 10m or 1.5h")
+    return seconds
+
+
+def _flag(group: str, text: str, **more: Any) -> dict[str, Any]:
+    """What ``--help`` says of a field, and how."""
+    return {"group": group, "help": text.replace("%", "%%"), **more}
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The options of a run; ``python -m invertible_rescaling.training --help`` says what each means."""
+    """The options of a run: what ``invertible-rescaling train --help`` lists, a field for each flag.
 
-    data: Path | None = None
-    val: Path | None = None
-    val_limit: int | None = None
-    val_fraction: float = 0.0
-    download: Path | None = None
-    demo: bool = False
-    demo_minutes: float = 3.0
-    out: Path = Path("runs/train")
-    model: str = "iirn_x4"
-    blocks: tuple[int, ...] | None = None
-    subnet: str | None = None
-    latent: str | None = None
-    weights: str | None = None
-    start: str = "auto"
-    start_steps: int = 2000
-    steps: int | None = None
-    fit: float | None = None
-    batch_size: int | None = None
-    patch: int | None = None
-    sub_images: int | None = None
-    sub_image_step: int = 240
-    images_on: ImagesOn = "auto"
-    optimizer: Optimizer = "auto"
-    lr: float | None = None
-    schedule: Schedule = "cosine"
-    warmup: int | None = None
-    beta2: float = 0.999
-    clip: float = 0.1
-    ema: float | None = None
-    loss_weights: tuple[float, float, float] = (1.0, 4.0, 0.0)
-    chroma: float = 1.0
-    gan: Gan | None = None
-    precision: Precision = "auto"
-    compile: Compile = "auto"
-    graph: Graph = "auto"
-    seed: int = 0
-    resume: str = "auto"
-    time_limit: float | None = None
-    stop_after: int | None = None
-    validate_every: int = 1000
-    save_every: int = 1000
-    log_every: int = 50
-    max_skipped_steps: int = 20
-    quiet: bool = False
-    cpu: bool = False
-    reversible: bool = False
+    Paths may be strings. ``None`` and ``"auto"`` leave a choice to the model and the machine.
+
+    Example:
+        >>> from invertible_rescaling.training import TrainingConfig
+        >>> TrainingConfig(data="photographs", model="small_x4", steps=2000).check()
+        Traceback (most recent call last):
+        ...
+        invertible_rescaling.training.config.OptionError: --data: there is no folder at 'photographs'
+    """
+
+    data: Annotated[
+        Path | None, _flag("data", "images in any subfolders, or DIV2K's layout", metavar="DIR")
+    ] = None
+    val: Annotated[
+        Path | None, _flag("data", "validation images; DIV2K's own where it is there", metavar="DIR")
+    ] = None
+    val_fraction: Annotated[
+        float,
+        _flag(
+            "data",
+            "without --val: keep this share of the images, spread over --data, to validate on",
+            metavar="F",
+        ),
+    ] = 0.0
+    val_limit: Annotated[int | None, _flag("data", "validate on the first N images only", metavar="N")] = None
+    download: Annotated[
+        Path | None, _flag("data", "fetch DIV2K into DIR first and train on it", metavar="DIR")
+    ] = None
+    demo: Annotated[bool, _flag("data", "train a small model on scikit-image's photographs")] = False
+    demo_minutes: Annotated[float, _flag("data", "how long --demo trains", metavar="M")] = 3.0
+    sub_images: Annotated[
+        int | None, _flag("data", "draw patches from squares of SIZE; DIV2K's usual is 480", metavar="SIZE")
+    ] = None
+    sub_image_step: Annotated[int, _flag("data", "from one square to the next", metavar="N")] = 240
+    images_on: Annotated[ImagesOn, _flag("data", "auto: on the GPU if they fit well")] = "auto"
+    model: Annotated[str, _flag("model", "any registered rescaler or super-resolver")] = "iirn_x4"
+    blocks: Annotated[
+        tuple[int, ...] | None,
+        _flag(
+            "model",
+            "couplings per stage: one number or one for each; --weights with fewer are grown to as many",
+            metavar="N",
+            nargs="+",
+        ),
+    ] = None
+    subnet: Annotated[
+        str | None,
+        _flag(
+            "model",
+            "registered sub-network of the couplings: crdb:growth=16",
+            metavar="NAME[:OPTION=VALUE,...]",
+        ),
+    ] = None
+    latent: Annotated[
+        str | None,
+        _flag("model", "registered latent: wavelet:correction=none", metavar="NAME[:OPTION=VALUE,...]"),
+    ] = None
+    weights: Annotated[
+        str | None,
+        _flag(
+            "model", "start from a checkpoint's path or address, or shipped ones: DEFAULT", metavar="WHICH"
+        ),
+    ] = None
+    start: Annotated[
+        str,
+        _flag(
+            "recipe",
+            "linear: train single convolutions first and put them in; none; or a linear model's path, "
+            "address or DEFAULT; auto: linear for what can start so and has no --weights",
+            metavar="HOW",
+            also="--begin",  # torchrun takes --start for an abbreviation of its own --start-method
+        ),
+    ] = "auto"
+    start_steps: Annotated[int, _flag("recipe", "of a linear start", metavar="N", also="--begin-steps")] = (
+        2000
+    )
+    steps: Annotated[
+        int | None, _flag("recipe", "by default 50,000 on a GPU, and what fits into an hour on a CPU")
+    ] = None
+    fit: Annotated[
+        float | None,
+        _flag("recipe", "as many steps as fit into this time: 20m, 1.5h", metavar="TIME", type=duration),
+    ] = None
+    batch_size: Annotated[int | None, _flag("recipe", "per process; by default 16 on a GPU, 4 on a CPU")] = (
+        None
+    )
+    patch: Annotated[
+        int | None, _flag("recipe", "side of the HR crops; by default 144 on a GPU, 48 to 96 on a CPU")
+    ] = None
+    optimizer: Annotated[Optimizer, _flag("recipe", "auto: soap for rescalers, adam for super-resolvers")] = (
+        "auto"
+    )
+    lr: Annotated[
+        float | None,
+        _flag("recipe", "peak learning rate; by default 3e-3, of adam 8e-4, with --weights 3e-4"),
+    ] = None
+    beta2: Annotated[float, _flag("recipe", "of Adam: how long it remembers large gradients")] = 0.999
+    schedule: Annotated[Schedule, _flag("recipe", "steps: halve at every fifth")] = "cosine"
+    warmup: Annotated[
+        int | None,
+        _flag("recipe", "of linear warm-up; by default 20 and 5 % of all, at most 500", metavar="STEPS"),
+    ] = None
+    clip: Annotated[float, _flag("recipe", "largest gradient norm")] = 0.1
+    ema: Annotated[
+        float | None,
+        _flag(
+            "recipe",
+            "of the averaged weights, 0 for none; by default 1 - 20/steps, 0.999 at most",
+            metavar="DECAY",
+        ),
+    ] = None
+    chroma: Annotated[float, _flag("recipe", "weight of colour within the guide of LR")] = 1.0
+    loss_weights: Annotated[
+        tuple[float, float, float],
+        _flag("recipe", "of the restored image, LR and z", metavar=("SR", "LR", "Z"), nargs=3),
+    ] = (1.0, 4.0, 0.0)
+    gan: Annotated[
+        Gan | None,
+        _flag(
+            "recipe", "adversarial and perceptual loss of that paper, for super-resolvers; needs torchvision"
+        ),
+    ] = None
+    precision: Annotated[Precision, _flag("recipe", "of sub-networks; auto: bf16 on GPU")] = "auto"
+    compile: Annotated[Compile, _flag("recipe", "couplings; auto: on GPU")] = "auto"
+    graph: Annotated[
+        Graph, _flag("recipe", "the step as one CUDA graph, in place of --compile; auto: on one GPU")
+    ] = "auto"
+    seed: Annotated[int, _flag("recipe", "of weights, patches and noise")] = 0
+    reversible: Annotated[
+        bool, _flag("recipe", "recompute activations: less memory, steps a third longer")
+    ] = False
+    cpu: Annotated[bool, _flag("recipe", "stay on the CPU even if there is a GPU")] = False
+    out: Annotated[Path, _flag("run", "checkpoints, state, log and curves", metavar="DIR")] = Path(
+        "runs/train"
+    )
+    resume: Annotated[Resume, _flag("run", "auto: go on with the run in --out")] = "auto"
+    time_limit: Annotated[
+        float | None, _flag("run", "stop cleanly in time: 600, 10m or 1.5h", metavar="TIME", type=duration)
+    ] = None
+    stop_after: Annotated[
+        int | None, _flag("run", "stop cleanly after N steps of this call", metavar="N")
+    ] = None
+    validate_every: Annotated[int, _flag("run", "steps from one validation to the next", metavar="STEPS")] = (
+        1000
+    )
+    save_every: Annotated[int, _flag("run", "steps from one saved state to the next", metavar="STEPS")] = 1000
+    log_every: Annotated[int, _flag("run", "steps from one line of the log to the next", metavar="STEPS")] = (
+        50
+    )
+    max_skipped_steps: Annotated[
+        int, _flag("run", "without a finite gradient in a row, before giving up")
+    ] = 20
+    quiet: Annotated[bool, _flag("run", "no progress bar")] = False
+
+    def __post_init__(self) -> None:
+        for name in ("data", "val", "download", "out"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -104,8 +236,6 @@ class TrainingConfig:
         Raises:
             OptionError: naming the option, its value and the rule.
         """
-        if not self.demo and self.data is None and self.download is None:
-            raise OptionError("give --data DIR (images to train on), --download DIR (DIV2K) or --demo")
         if self.data is not None and not self.data.is_dir():
             raise OptionError(f"--data: there is no folder at {str(self.data)!r}")
         if self.val is not None and not self.val.is_dir():
@@ -152,6 +282,15 @@ class TrainingConfig:
                 f"--sub-images must be at least --patch, got {self.sub_images} and {self.patch}"
             )
 
+    def check_data(self) -> None:
+        """Refuse a configuration that names no images to train on.
+
+        Raises:
+            OptionError: so it is.
+        """
+        if not self.demo and self.data is None and self.download is None:
+            raise OptionError("give --data DIR (images to train on), --download DIR (DIV2K) or --demo")
+
 
 def _part(text: str | None) -> str | dict[str, Any] | None:
     """A sub-network or latent as a model takes it: a name, or a dictionary with the name and options.
@@ -178,156 +317,41 @@ def _part(text: str | None) -> str | dict[str, Any] | None:
 
 def parse_options(argv: Sequence[str] | None = None, prog: str | None = None) -> TrainingConfig:
     """Parse the command line; argparse ends the program on a misuse, with exit code 2."""
-    d = TrainingConfig()
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Train a rescaler or a super-resolver on any folder of images; run again, it resumes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument_group("data").add_argument
-    add("--data", type=Path, metavar="DIR", help="images in any subfolders, or DIV2K's layout")
-    add("--val", type=Path, metavar="DIR", help="validation images; DIV2K's own where it is there")
-    add(
-        "--val-fraction",
-        type=float,
-        default=d.val_fraction,
-        metavar="F",
-        help="without --val: keep this share of the images, spread over --data, to validate on",
-    )
-    add("--val-limit", type=int, metavar="N", help="validate on the first N images only")
-    add("--download", type=Path, metavar="DIR", help="fetch DIV2K into DIR first and train on it")
-    add("--demo", action="store_true", help="train a small model on scikit-image's photographs")
-    add("--demo-minutes", type=float, default=d.demo_minutes, metavar="M", help="how long --demo trains")
-    add(
-        "--sub-images",
-        type=int,
-        metavar="SIZE",
-        help="draw patches from squares of SIZE; DIV2K's usual is 480",
-    )
-    add(
-        "--sub-image-step",
-        type=int,
-        default=d.sub_image_step,
-        metavar="N",
-        help="from one square to the next",
-    )
-    add(
-        "--images-on",
-        choices=get_args(ImagesOn),
-        default=d.images_on,
-        help="auto: on the GPU if they fit well",
-    )
-    add = parser.add_argument_group("model").add_argument
-    add("--model", default=d.model, help="any registered rescaler or super-resolver")
-    add(
-        "--blocks",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="couplings per stage: one number or one for each; --weights with fewer are grown to as many",
-    )
-    add(
-        "--subnet",
-        metavar="NAME[:OPTION=VALUE,...]",
-        help="registered sub-network of the couplings: crdb:growth=16",
-    )
-    add("--latent", metavar="NAME[:OPTION=VALUE,...]", help="registered latent: wavelet:correction=none")
-    add(
-        "--weights",
-        metavar="WHICH",
-        help="start from a checkpoint's path or address, or shipped ones: DEFAULT",
-    )
-    add = parser.add_argument_group("recipe").add_argument
-    add(
-        "--start",
-        "--begin",  # torchrun takes --start for an abbreviation of its own --start-method
-        default=d.start,
-        metavar="HOW",
-        help="linear: train single convolutions first and put them in; none; or a linear model's path, "
-        "address or DEFAULT; auto: linear for what can start so and has no --weights",
-    )
-    add(
-        "--start-steps",
-        "--begin-steps",
-        type=int,
-        default=d.start_steps,
-        metavar="N",
-        help="of a linear start",
-    )
-    add("--steps", type=int, help="by default 50,000 on a GPU, and what fits into an hour on a CPU")
-    add("--fit", type=duration, metavar="TIME", help="as many steps as fit into this time: 20m, 1.5h")
-    add("--batch-size", type=int, help="per process; by default 16 on a GPU, 4 on a CPU")
-    add("--patch", type=int, help="side of the HR crops; by default 144 on a GPU, 48 to 96 on a CPU")
-    add(
-        "--optimizer",
-        choices=get_args(Optimizer),
-        default=d.optimizer,
-        help="auto: soap for rescalers, adam for super-resolvers",
-    )
-    add("--lr", type=float, help="peak learning rate; by default 3e-3, of adam 8e-4, with --weights 3e-4")
-    add("--beta2", type=float, default=d.beta2, help="of Adam: how long it remembers large gradients")
-    add("--schedule", choices=get_args(Schedule), default=d.schedule, help="steps: halve at every fifth")
-    add(
-        "--warmup",
-        type=int,
-        metavar="STEPS",
-        help="of linear warm-up; by default 20 and 5 %% of all, at most 500",
-    )
-    add("--clip", type=float, default=d.clip, help="largest gradient norm")
-    add(
-        "--ema",
-        type=float,
-        metavar="DECAY",
-        help="of the averaged weights, 0 for none; by default 1 - 20/steps, 0.999 at most",
-    )
-    add("--chroma", type=float, default=d.chroma, help="weight of colour within the guide of LR")
-    add("--loss-weights", type=float, nargs=3, default=d.loss_weights, metavar=("SR", "LR", "Z"))
-    add(
-        "--gan",
-        choices=get_args(Gan),
-        help="adversarial and perceptual loss of that paper, for super-resolvers; needs torchvision",
-    )
-    add(
-        "--precision",
-        choices=get_args(Precision),
-        default=d.precision,
-        help="of sub-networks; auto: bf16 on GPU",
-    )
-    add("--compile", choices=get_args(Compile), default=d.compile, help="couplings; auto: on GPU")
-    add(
-        "--graph",
-        choices=get_args(Graph),
-        default=d.graph,
-        help="the step as one CUDA graph, in place of --compile; auto: on one GPU",
-    )
-    add("--seed", type=int, default=d.seed)
-    add("--reversible", action="store_true", help="recompute activations: less memory, steps a third longer")
-    add("--cpu", action="store_true", help="stay on the CPU even if there is a GPU")
-    add = parser.add_argument_group("run").add_argument
-    add("--out", type=Path, default=d.out, metavar="DIR", help="checkpoints, state, log and curves")
-    add("--resume", choices=("auto", "never"), default=d.resume, help="auto: go on with the run in --out")
-    add("--time-limit", type=duration, metavar="TIME", help="stop cleanly in time: 600, 10m or 1.5h")
-    add("--stop-after", type=int, metavar="N", help="stop cleanly after N steps of this call")
-    add("--validate-every", type=int, default=d.validate_every, metavar="STEPS")
-    add("--save-every", type=int, default=d.save_every, metavar="STEPS")
-    add("--log-every", type=int, default=d.log_every, metavar="STEPS")
-    add("--max-skipped-steps", type=int, default=d.max_skipped_steps, help="in a row, before giving up")
-    add("--quiet", action="store_true", help="no progress bar")
-    values = vars(parser.parse_args(argv))
-    if values["blocks"] is not None:
-        values["blocks"] = tuple(values["blocks"])
-    values["loss_weights"] = tuple(values["loss_weights"])
+    add_arguments(parser)
+    return from_arguments(parser.parse_args(argv))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a command line one flag for each field of :class:`TrainingConfig`."""
+    kinds, groups = get_type_hints(TrainingConfig, include_extras=True), {}
+    for field in fields(TrainingConfig):
+        kind, given = get_args(kinds[field.name])
+        kind = next((one for one in get_args(kind) if one is not NoneType), kind) if _optional(kind) else kind
+        flag = dict(given)
+        group = flag.pop("group")
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        names = [f"--{field.name.replace('_', '-')}", *filter(None, [flag.pop("also", None)])]
+        if kind is bool:
+            flag["action"] = "store_true"
+        elif get_origin(kind) is Literal:
+            flag["choices"] = get_args(kind)
+        else:
+            flag.setdefault("type", get_args(kind)[0] if get_origin(kind) is tuple else kind)
+        groups[group].add_argument(*names, default=field.default, **flag)
+
+
+def _optional(kind: Any) -> bool:
+    return NoneType in get_args(kind)
+
+
+def from_arguments(arguments: argparse.Namespace) -> TrainingConfig:
+    """Return the configuration that a command line with these flags asks for."""
+    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return TrainingConfig(**values)
-
-
-def duration(text: str) -> float:
-    """Turn ``600``, ``90s``, ``10m`` or ``1.5h`` into seconds.
-
-    Raises:
-        ArgumentTypeError: anything else, or zero.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 600, 90s, 10m or 1.5h")
-    return seconds

@@ -17,7 +17,7 @@ from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.training.config import TrainingConfig
 from invertible_rescaling.training.patches import PatchSampler
-from invertible_rescaling.training.trainer import Trainer
+from invertible_rescaling.training.run import Run
 
 TOLERANCES = {"no": 1e-3, "bf16": 5e-2, "fp16": 5e-2}  # of the gradient's norm; TensorFloat32 counts as "no"
 _STEPS, _TIMED = 6, 12  # of the comparison, and of each way that is raced
@@ -115,8 +115,8 @@ def race(
 
 def _trainer(
     options: TrainingConfig, accelerator: Accelerator, model: AnyModel, sampler: PatchSampler
-) -> Trainer:
+) -> Run:
     """A run on a copy of the model that writes nothing."""
     accelerator.free_memory()
     whole = options if options.steps is not None else replace(options, warmup=100, ema=0.9)
-    return Trainer(whole, accelerator, copy.deepcopy(model), sampler, [], lambda line: None)
+    return Run(whole, accelerator, copy.deepcopy(model), sampler, [], lambda line: None)

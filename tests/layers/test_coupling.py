@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -25,13 +25,15 @@ def test_one_coupling_is_undone_at_gain_half_and_one(case) -> None:
 
 
 @given(
-    depth=st.sampled_from((2, 3, 5, 8, 32)),
+    depth=st.sampled_from((2, 3, 5, 8)),
     channels=st.integers(2, 12),
     split_of=st.floats(0, 1),
     subnets=st.lists(st.sampled_from(sorted(SUBNETS)), min_size=1, max_size=3),
     seed=seeds,
     dtype=st.sampled_from(DTYPES),
 )
+@example(depth=32, channels=12, split_of=0.2, subnets=sorted(SUBNETS), seed=0, dtype=torch.float32)
+@example(depth=32, channels=7, split_of=0.9, subnets=sorted(SUBNETS), seed=1, dtype=torch.float64)
 def test_stacks_of_up_to_32_mixed_couplings_are_undone(
     depth, channels, split_of, subnets, seed, dtype
 ) -> None:
@@ -45,8 +47,7 @@ def test_stacks_of_up_to_32_mixed_couplings_are_undone(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("channels", [2, 12])
-@pytest.mark.parametrize("depth", [1, 8, 32])
+@pytest.mark.parametrize(("depth", "channels"), [(1, 12), (8, 2), (8, 12), (32, 2)])
 def test_stacks_of_rrdb_between_equal_halves_are_undone(depth: int, channels: int, dtype) -> None:
     """Between equal channels an RRDB has no projection, and so the gain of its skip connection."""
     layers = [AffineCoupling(channels, channels // 2, SUBNETS["rrdb"]) for _ in range(depth)]

@@ -13,6 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+import invertible_rescaling.training.run
 import invertible_rescaling.training.trainer
 from invertible_rescaling import InvertibleRescaler, iirn_x2, load_checkpoint, save_checkpoint
 from invertible_rescaling.functional import bicubic_resize
@@ -21,8 +22,8 @@ from invertible_rescaling.testing import randomize
 from invertible_rescaling.training import program
 from invertible_rescaling.training.build import build_model, chosen_weights
 from invertible_rescaling.training.config import TrainingConfig
+from invertible_rescaling.training.run import Run
 from invertible_rescaling.training.schedule import Average, TrainStep, learning_rate
-from invertible_rescaling.training.trainer import Trainer
 from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
 
@@ -82,12 +83,10 @@ def test_training_changes_the_weights_and_lowers_the_loss(train, tmp_path):
 
 
 def stop_after(monkeypatch, step):
-    monkeypatch.setattr(Trainer, "_must_stop", lambda self, started: self.step >= step)
+    monkeypatch.setattr(Run, "_must_stop", lambda self, started: self.step >= step)
 
 
-@pytest.mark.parametrize(
-    ("model", "extra"), [("iirn_x2", []), ("irn_x2", []), ("iirn_x2", ["--precision", "bf16"])]
-)
+@pytest.mark.parametrize(("model", "extra"), [("irn_x2", []), ("iirn_x2", ["--precision", "bf16"])])
 def test_a_run_in_three_slices_equals_one_uninterrupted_to_the_last_bit(
     train, val, tmp_path, monkeypatch, model, extra
 ):
@@ -130,7 +129,7 @@ def test_a_slice_ends_with_its_weights_and_their_figures(train, val, tmp_path, m
 
 
 def test_time_for_a_due_validation_is_reserved(train, val, monkeypatch, capsys):
-    monkeypatch.setattr(Trainer, "_averages", slow_averages(3600.0))
+    monkeypatch.setattr(Run, "_averages", slow_averages(3600.0))
     assert train("--val", val, "--time-limit", "30m") == 0
     assert "stopped after step 3 of 6" in capsys.readouterr().out  # the validation of step 4 would not fit
 
@@ -139,21 +138,21 @@ def test_time_for_a_due_validation_is_reserved(train, val, monkeypatch, capsys):
 def clock(monkeypatch):
     """The seconds that have passed for the program, which only the test moves on."""
     now = [0.0]
-    for module in (program, invertible_rescaling.training.trainer):
+    for module in (invertible_rescaling.training.run, invertible_rescaling.training.trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
 def with_slow_steps(monkeypatch, seconds, clock):
     """Steps of a process take so long: the first of ``seconds`` for the first, ..., the last for the rest."""
-    plain = Trainer.train_one
+    plain = Run.train_one
     pauses = itertools.chain(seconds, itertools.repeat(seconds[-1]))
 
     def step(self):
         clock[0] += next(pauses)
         return plain(self)
 
-    monkeypatch.setattr(Trainer, "train_one", step)
+    monkeypatch.setattr(Run, "train_one", step)
 
 
 def test_a_first_step_that_compiles_leaves_the_rest_of_the_limit_to_the_others(
@@ -183,8 +182,8 @@ def test_slow_steps_of_another_process_are_forgotten(train, tmp_path, capsys):
 
 
 def test_a_due_validation_that_never_fits_is_made_all_the_same(train, val, monkeypatch, capsys):
-    monkeypatch.setattr(Trainer, "_averages", slow_averages(3600.0))
-    monkeypatch.setattr(Trainer, "_try_validation", lambda self: self.pace.validated(3600.0))
+    monkeypatch.setattr(Run, "_averages", slow_averages(3600.0))
+    monkeypatch.setattr(Run, "_try_validation", lambda self: self.pace.validated(3600.0))
     for reached in (3, 5, 6):
         assert train("--val", val, "--time-limit", "30m") == 0
         said = capsys.readouterr().out
@@ -194,7 +193,7 @@ def test_a_due_validation_that_never_fits_is_made_all_the_same(train, val, monke
 
 
 def slow_averages(seconds):
-    plain = Trainer._averages
+    plain = Run._averages
 
     def slow(self, rescale, tag):
         self.pace.validated(seconds)
@@ -206,8 +205,8 @@ def slow_averages(seconds):
 def test_how_long_a_validation_takes_is_known_before_the_first(train, val, monkeypatch):
     assert train("--val", val, "--stop-after", "1") == 0
     known = []
-    plain = Trainer.train_one
-    monkeypatch.setattr(Trainer, "train_one", lambda self: known.append(self.pace.validation) or plain(self))
+    plain = Run.train_one
+    monkeypatch.setattr(Run, "train_one", lambda self: known.append(self.pace.validation) or plain(self))
     assert train("--val", val, "--stop-after", "1", "--time-limit", "1h") == 0
     assert 0 < known[0] < 10
 
@@ -217,8 +216,8 @@ def test_a_validation_that_is_cut_off_at_the_end_of_a_slice_costs_no_steps(train
         if self.step:
             raise OSError("killed")
 
-    monkeypatch.setattr(Trainer, "validate", crash)
-    monkeypatch.setattr(Trainer, "_reserves_validation", True)
+    monkeypatch.setattr(Run, "validate", crash)
+    monkeypatch.setattr(Run, "_reserves_validation", True)
     assert train("--val", val, "--time-limit", "1h", "--stop-after", "3", "--save-every", "100") == 2
     assert newest_step(tmp_path / "out") == 3
 
@@ -227,17 +226,17 @@ def test_a_validation_that_is_cut_off_at_the_end_of_a_slice_costs_no_steps(train
 def test_a_slice_ends_alike_in_all_processes(train, val, monkeypatch, theirs):
     """Another process that was asked to stop does not validate: then no process may."""
     validated = []
-    plain = Trainer.validate
+    plain = Run.validate
     monkeypatch.setattr(
-        Trainer, "validate", lambda self, **how: validated.append(self.step) or plain(self, **how)
+        Run, "validate", lambda self, **how: validated.append(self.step) or plain(self, **how)
     )
-    monkeypatch.setattr(Trainer, "_any", lambda self, flag: flag or (theirs and self.step == 3))
+    monkeypatch.setattr(Run, "_any", lambda self, flag: flag or (theirs and self.step == 3))
     assert train("--val", val, "--time-limit", "1h", "--stop-after", "3") == 0
     assert validated == ([0] if theirs else [0, 3])
 
 
 def test_a_crash_while_the_last_weights_are_written_is_made_good(train, val, tmp_path, monkeypatch):
-    plain = Trainer.validate
+    plain = Run.validate
 
     def crash(self, **kwargs):
         if self.step == 6:
@@ -245,7 +244,7 @@ def test_a_crash_while_the_last_weights_are_written_is_made_good(train, val, tmp
         plain(self, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "validate", crash)
+        patch.setattr(Run, "validate", crash)
         assert train("--val", val) == 2
     assert train("--val", val) == 0
     assert read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["step"] == 6
@@ -338,7 +337,9 @@ def test_a_run_begun_on_a_gpu_says_what_differs_on_a_cpu(train, monkeypatch, cap
 
 def test_images_kept_flat_on_the_device_train_the_same_model(train, tmp_path, monkeypatch):
     assert train(out="plain") == 0
-    monkeypatch.setattr(program, "device_for_images", lambda wish, images, device, say: device)
+    monkeypatch.setattr(
+        invertible_rescaling.training.trainer, "device_for_images", lambda wish, images, device, say: device
+    )
     assert train(out="flat") == 0
     plain, flat = tmp_path / "plain", tmp_path / "flat"
     assert losses(plain) == losses(flat)

@@ -53,7 +53,6 @@ def test_the_run_is_fixed_by_the_recipe_and_not_by_where_it_is_written():
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"data": None}, "--data"),
         ({"data": Path("no/such/folder")}, "no folder at 'no/such/folder'"),
         ({"val": Path("no/such/folder")}, "--val"),
         ({"steps": 0}, "--steps must be at least 1, got 0"),

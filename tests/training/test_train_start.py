@@ -17,8 +17,8 @@ from invertible_rescaling.training import program
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.data import hold_out
 from invertible_rescaling.training.defaults import settle_recipe, settle_steps
+from invertible_rescaling.training.run import Run
 from invertible_rescaling.training.start import linear_model, put_linear
-from invertible_rescaling.training.trainer import Trainer
 from invertible_rescaling.training.validation import ValidationImage, load_validation, measure_images
 from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
@@ -109,7 +109,7 @@ def test_a_run_that_is_cut_within_its_start_ends_as_one_that_is_not(train, tmp_p
     for step, place in ((4, "linear_x2"), (2, "iirn_x2")):
         with monkeypatch.context() as patch:
             patch.setattr(
-                Trainer,
+                Run,
                 "_must_stop",
                 lambda self, started, step=step, place=place: (
                     self.options.model == place and self.step >= step
@@ -201,10 +201,10 @@ def test_a_run_says_after_a_few_steps_how_long_it_takes(train) -> None:
 
 def test_as_many_steps_as_fit_are_made_and_kept_to(train, tmp_path, monkeypatch) -> None:
     """By a clock on which a step takes a second."""
-    monkeypatch.setattr(Trainer, "_now", lambda self: float(self.step))
+    monkeypatch.setattr(Run, "_now", lambda self: float(self.step))
     arguments = ("--model", "linear_x2", "--fit", "60s")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_must_stop", lambda self, started: self.step >= 20)
+        patch.setattr(Run, "_must_stop", lambda self, started: self.step >= 20)
         assert "stopped after step 20 of" in train(*arguments)[1]
     steps = read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["options"]["steps"]
     assert 20 < steps <= 72
@@ -216,8 +216,8 @@ def test_as_many_steps_as_fit_are_made_and_kept_to(train, tmp_path, monkeypatch)
 
 def test_how_many_steps_fit_is_counted_again_once_the_first_ones_are_past(train, monkeypatch) -> None:
     """By a clock on which the first steps take three seconds each, and the others one."""
-    monkeypatch.setattr(Trainer, "_now", lambda self: float(self.step + 2 * min(self.step, 12)))
-    monkeypatch.setattr("invertible_rescaling.training.trainer._AGAIN", 3)
+    monkeypatch.setattr(Run, "_now", lambda self: float(self.step + 2 * min(self.step, 12)))
+    monkeypatch.setattr("invertible_rescaling.training.run._AGAIN", 3)
     _, out, _ = train("--model", "linear_x2", "--fit", "90s")
     first, second = (int(steps) for steps in re.findall(r"steps to go of (\d+)", out))
     assert first < 45
@@ -228,7 +228,7 @@ def test_how_many_steps_fit_is_counted_again_once_the_first_ones_are_past(train,
 def test_a_run_stopped_before_it_knows_how_many_steps_fit_goes_on(train, monkeypatch) -> None:
     arguments = ("--model", "linear_x2", "--fit", "2s")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_must_stop", lambda self, started: self.step >= 5)
+        patch.setattr(Run, "_must_stop", lambda self, started: self.step >= 5)
         assert "stopped after step 5 of as many as fit" in train(*arguments)[1]
     code, out, _ = train(*arguments)
     assert (code, "going on after step 5 of as many as fit" in out) == (0, True)

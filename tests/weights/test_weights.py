@@ -258,7 +258,7 @@ def test_the_model_has_the_recorded_parameters_and_multiply_adds(case: Case) -> 
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(member, marks=pytest.mark.slow if member.multiply_adds["upscale"] > 10**8 else ())
+        pytest.param(member, marks=pytest.mark.slow if member.multiply_adds["upscale"] > 3 * 10**7 else ())
         for member in SHIPPED
     ]
     + [None],
@@ -285,8 +285,8 @@ def test_the_recorded_figures_on_set5_come_out_again(case: Case) -> None:
 @pytest.mark.parametrize("case", [*RESCALERS, None], indirect=True, ids=case_name)
 def test_pictures_go_through_and_back_to_the_last_bit(case: Case) -> None:
     model = create_model(case.member.model, weights=case.member).eval()
-    for path in find_images(case.set5):
-        image = read_image(path)[None, :, :128, :128]
+    for path in find_images(case.set5)[:3]:
+        image = read_image(path)[None, :, :96, :96]
         image = image[..., : image.shape[2] // model.scale * model.scale, :]
         image = image[..., : image.shape[3] // model.scale * model.scale]
         with torch.no_grad():
