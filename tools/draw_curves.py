@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from curves import Curves, draw_curves, read_curves
 from invertible_rescaling import RescalingError
-from plotting.curves import Curves, draw_curves, read_curves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from curves import draw_curves, read_curves
 from invertible_rescaling import RescalingError
 from invertible_rescaling._clock import STARTED
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.training import PatchSampler, program
 from invertible_rescaling.training.config import OptionError, TrainingConfig, duration, parse_options
 from invertible_rescaling.training.rehearsal import check_gradients, check_graph, race
-from plotting.curves import draw_curves, read_curves
 
 RESERVE = 10.0  # seconds: for what is left to do when the last weights are written
 _CHOSEN = {"out": "--out", "steps": "--steps", "fit": "--fit", "time_limit": "--time-limit", "demo": "--demo"}
@@ -87,7 +87,7 @@ def tidy(folder: Path, *, keep_state: bool) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     try:
         draw_curves([read_curves(folder, name="this run")], folder / "curve.png")
-    except (RescalingError, OSError) as error:
+    except (RescalingError, OSError, ImportError) as error:  # matplotlib may be missing
         print(f"no curves: {error}")
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6

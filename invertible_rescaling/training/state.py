@@ -1,28 +1,25 @@
-"""The state of a run on the disk: always complete, in small files, checked when it is read.
+"""The state of a run on the disk: one file each, always whole, checked when it is read.
 
-``state/step-00001000/`` holds ``000.safetensors``, ``001.safetensors``, ... and ``state.json`` with the hash
-of each. A folder gets its final name after all in it has reached the disk, so one that can be seen is whole,
-whatever moment the process was killed at.
+``state/step-00001000.safetensors`` is in the format of checkpoints. It gets its name after all in it has
+reached the disk, so that one that can be seen is whole, whatever moment the process was killed at.
 """
 
 import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
 from torch import Tensor
 
 from invertible_rescaling.errors import CheckpointError, RescalingError
 from invertible_rescaling.files import write_atomically
+from invertible_rescaling.weights.checkpoint import read_checkpoint, write_checkpoint
 
-_SHARD_BYTES = 15 * 10**6  # a file is to stay below 16 MB; with this iirn_x4 takes three
 _KEEP = 2
-_NAME = re.compile(r"step-(\d{8})(?:-(\d+))?")
+_NAME = re.compile(r"step-(\d{8})(?:-(\d+))?\.safetensors")
 
 
 class StateError(RescalingError, RuntimeError):
@@ -41,39 +38,24 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Ma
     Raises:
         StateError: the disk is full, or not to be written on; the states before are as they were.
     """
+    path = _free_name(folder, step)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        return _save_state(folder, step, tensors, facts)
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink()
+        write_checkpoint(path, stored, {}, dict(facts))
+        _flush(folder)
+        for _, _, old in states(folder)[:-_KEEP]:
+            old.unlink()
     except OSError as error:
-        for partial in folder.glob(".*.tmp"):
-            shutil.rmtree(partial, ignore_errors=True)
         kept = states(folder)
         then = f"goes on after step {kept[-1][0]}" if kept else "begins anew, as nothing was saved before"
         raise StateError(
             f"the state of step {step} cannot be written to {str(folder)!r} ({error.strerror or error}); "
             f"make room there, and the same command {then}"
         ) from error
-
-
-def _save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
-    final = _free_name(folder, step)
-    partial = folder / f".{final.name}.{os.getpid()}.tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir()
-    hashes = {}
-    for number, names in enumerate(_shards(tensors)):
-        content = save({name: tensors[name].detach().cpu().contiguous() for name in names})
-        file = f"{number:03d}.safetensors"
-        hashes[file] = hashlib.sha256(content).hexdigest()
-        _write(partial / file, content)
-    _write(partial / "state.json", json.dumps({"step": step, "files": hashes, "facts": facts}).encode())
-    _flush_folder(partial)
-    partial.rename(final)
-    _flush_folder(folder)
-    for _, _, old in states(folder)[:-_KEEP]:
-        _remove(old)
-    return final
+    return path
 
 
 def load_newest_state(
@@ -91,29 +73,21 @@ def load_newest_state(
     found = states(folder)
     for step, _, path in reversed(found):
         try:
-            return step, *_read(path)
-        except (OSError, ValueError, KeyError, CheckpointError) as error:
-            complain(f"{path} is damaged and passed over: {error}")
+            state = read_checkpoint(path)
+        except CheckpointError as error:
+            complain(f"passed over: {error}")
+        else:
+            return step, state.tensors, state.metadata
     if found:
         raise CheckpointError(f"no state in {folder} can be read; start again with another --out")
     return None
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    record = json.loads((path / "state.json").read_text())
-    tensors: dict[str, Tensor] = {}
-    for file, expected in record["files"].items():
-        content = (path / file).read_bytes()
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise CheckpointError(f"{file} does not match its hash")
-        tensors.update(load(content))
-    return tensors, record["facts"]
-
-
 def _free_name(folder: Path, step: int) -> Path:
     """A step that is saved again goes beside what it replaces, which is there until the new one is whole."""
     taken = [attempt for known, attempt, _ in states(folder) if known == step]
-    return folder / (f"step-{step:08d}-{max(taken) + 1}" if taken else f"step-{step:08d}")
+    again = f"-{max(taken) + 1}" if taken else ""
+    return folder / f"step-{step:08d}{again}.safetensors"
 
 
 def states(folder: Path) -> list[tuple[int, int, Path]]:
@@ -124,28 +98,8 @@ def states(folder: Path) -> list[tuple[int, int, Path]]:
     return sorted((int(match[1]), int(match[2] or 0), path) for match, path in found)
 
 
-def _shards(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Group names so that each group fits into one file."""
-    shards: list[list[str]] = [[]]
-    size = 0
-    for name, tensor in tensors.items():
-        weight = tensor.numel() * tensor.element_size()
-        if shards[-1] and size + weight > _SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
-        size += weight
-    return shards
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
+def _flush(folder: Path) -> None:
+    """Let a new name reach the disk, before older files go."""
     if os.name != "posix":  # elsewhere a folder cannot be opened, and renames are durable without it
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -153,14 +107,6 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    """Hide before deleting, so that a half-deleted state is never taken for one."""
-    hidden = path.with_name(f".{path.name}.old.tmp")
-    shutil.rmtree(hidden, ignore_errors=True)
-    path.rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def fingerprint(images: Sequence[Tensor]) -> str:

@@ -88,7 +88,19 @@ def save_checkpoint(
         raise CheckpointError(f"save_checkpoint takes an InvertibleRescaler, got {type(model).__name__}")
     state = model.state_dict().items()
     tensors = {name: _stored(name, tensor.detach().cpu().contiguous(), dtype) for name, tensor in state}
-    facts = {"format": _FORMAT, "config": model.config, "metadata": dict(metadata or {})}
+    write_checkpoint(path, tensors, model.config, dict(metadata or {}))
+
+
+def write_checkpoint(
+    path: PathLike, tensors: dict[str, Tensor], config: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """Write a file that :func:`read_checkpoint` reads.
+
+    Raises:
+        CheckpointError: ``config`` or ``metadata`` is not JSON-able.
+        OSError: the file cannot be written.
+    """
+    facts = {"format": _FORMAT, "config": config, "metadata": metadata}
     try:
         header = json.dumps(facts | {"sha256": _digest(tensors, facts)})
     except (TypeError, ValueError) as error:

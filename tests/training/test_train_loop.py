@@ -168,19 +168,6 @@ def newest_step(out):
     return max((int(path.name[5:13]) for path in (out / "state").glob("step-*")), default=0)
 
 
-def test_slow_steps_of_another_process_are_forgotten(train, tmp_path, capsys):
-    assert train("--stop-after", "2") == 0
-    record = next((tmp_path / "out" / "state").glob("step-00000002*")) / "state.json"
-    for seconds in ({"step": 1e6, "save": 1e6, "validation": 1e6}, None):
-        content = json.loads(record.read_text())
-        content["facts"].pop("seconds", None)
-        content["facts"] |= {"seconds": seconds} if seconds else {}
-        record.write_text(json.dumps(content))
-        shutil.copytree(tmp_path / "out", tmp_path / f"out-{bool(seconds)}")
-        assert train("--time-limit", "1h", out=f"out-{bool(seconds)}") == 0
-        assert "done: 6 steps" in capsys.readouterr().out
-
-
 def test_a_due_validation_that_never_fits_is_made_all_the_same(train, val, monkeypatch, capsys):
     monkeypatch.setattr(Run, "_averages", slow_averages(3600.0))
     monkeypatch.setattr(Run, "_try_validation", lambda self: self.pace.validated(3600.0))

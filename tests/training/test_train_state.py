@@ -1,12 +1,10 @@
 import errno
 import os
-import shutil
 
 import pytest
 import torch
 
 from invertible_rescaling.errors import CheckpointError
-from invertible_rescaling.training import state
 from invertible_rescaling.training.state import StateError, cut_log, load_newest_state, save_state
 
 
@@ -17,7 +15,7 @@ def complain(line):
 @pytest.fixture
 def tensors():
     generator = torch.Generator().manual_seed(0)
-    return {f"t{i}": torch.randn(1000, 1000, generator=generator) for i in range(9)}
+    return {f"t{i}": torch.randn(10, 10, generator=generator) for i in range(9)}
 
 
 def test_a_state_comes_back_as_it_was(tmp_path, tensors):
@@ -29,13 +27,6 @@ def test_a_state_comes_back_as_it_was(tmp_path, tensors):
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
 
 
-def test_files_stay_below_sixteen_megabytes(tmp_path, tensors):
-    path = save_state(tmp_path, 1, tensors, {})
-    sizes = [file.stat().st_size for file in path.iterdir()]
-    assert len(sizes) > 3
-    assert max(sizes) < 16 * 10**6
-
-
 def test_no_state_is_none(tmp_path):
     assert load_newest_state(tmp_path, complain) is None
     assert load_newest_state(tmp_path / "missing", complain) is None
@@ -44,7 +35,9 @@ def test_no_state_is_none(tmp_path):
 def test_the_newest_two_states_are_kept(tmp_path):
     for step in (1, 2, 3, 10):
         save_state(tmp_path, step, {"x": torch.tensor([float(step)])}, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000010"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-{step:08d}.safetensors" for step in (3, 10)
+    ]
 
 
 def test_saving_a_step_again_replaces_it(tmp_path):
@@ -53,39 +46,35 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     assert float(load_newest_state(tmp_path, complain)[1]["x"]) == 2.0
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "json"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "text"])
 def test_a_damaged_state_is_named_and_the_one_before_it_taken(tmp_path, damage):
     for step in (1, 2):
         newest = save_state(tmp_path, step, {"x": torch.full((100,), float(step))}, {})
-    file = newest / "000.safetensors"
-    content = file.read_bytes()
+    content = newest.read_bytes()
     if damage == "truncate":
-        file.write_bytes(content[:-10])
+        newest.write_bytes(content[:-10])
     elif damage == "flip":
-        file.write_bytes(content[:-10] + bytes([content[-10] ^ 1]) + content[-9:])
-    elif damage == "remove":
-        file.unlink()
+        newest.write_bytes(content[:-10] + bytes([content[-10] ^ 1]) + content[-9:])
     else:
-        (newest / "state.json").write_text("{")
+        newest.write_text("{")
     said = []
     step, tensors, _ = load_newest_state(tmp_path, said.append)
     assert step == 1
     assert tensors["x"].eq(1).all()
     assert len(said) == 1
-    assert "step-00000002 is damaged" in said[0]
+    assert said[0].startswith(f"passed over: {newest} is ")
 
 
 def test_nothing_but_damaged_states_is_an_error(tmp_path):
     path = save_state(tmp_path, 1, {"x": torch.zeros(3)}, {})
-    (path / "state.json").unlink()
+    path.write_bytes(b"")
     with pytest.raises(CheckpointError, match="no state in"):
         load_newest_state(tmp_path, lambda line: None)
 
 
 def test_what_a_killed_process_left_half_written_is_ignored_and_cleared(tmp_path):
     save_state(tmp_path, 1, {"x": torch.zeros(3)}, {})
-    shutil.copytree(tmp_path / "step-00000001", tmp_path / ".step-00000002.999.tmp")
-    (tmp_path / ".step-00000002.999.tmp" / "000.safetensors").write_bytes(b"half")
+    (tmp_path / ".step-00000002.safetensors.999-01234567.tmp").write_bytes(b"half")
     assert load_newest_state(tmp_path, complain)[0] == 1
     save_state(tmp_path, 3, {"x": torch.zeros(3)}, {})
     assert not list(tmp_path.glob(".*"))
@@ -103,15 +92,14 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch
     for step in before:
         save_state(tmp_path, step, {"x": torch.zeros(3)}, {})
 
-    def full(path, content):
-        path.write_bytes(content[:10])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(state, "_write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StateError) as caught:
         save_state(tmp_path, 2, {"x": torch.zeros(3)}, {})
     message = str(caught.value)
     assert repr(str(tmp_path)) in message
     assert "make room" in message
     assert ("goes on after step 1" if before else "begins anew") in message
-    assert [path.name for path in tmp_path.iterdir()] == [f"step-{step:08d}" for step in before]
+    assert [path.name for path in tmp_path.iterdir()] == [f"step-{step:08d}.safetensors" for step in before]

@@ -2,15 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 from invertible_rescaling.errors import RescalingError
-from plotting.plot import Line, Panel, draw
 
-COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 160, 170))
-_GREY = (120, 120, 120)
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17a0aa")
 _POINTS = 60  # about how many means a noisy line is smoothed to
 
 
@@ -82,7 +81,7 @@ def smoothed(points: Sequence[tuple[float, float]], groups: int = _POINTS) -> li
 
 
 def draw_curves(runs: Sequence[Curves], path: Path) -> None:
-    """Write the picture of one or several runs.
+    """Write the picture of one or several runs; needs matplotlib.
 
     Raises:
         CurveError: there are no runs.
@@ -90,33 +89,28 @@ def draw_curves(runs: Sequence[Curves], path: Path) -> None:
     """
     if not runs:
         raise CurveError("there are no runs to draw; name at least one run's folder")
-    coloured = [(run, COLOURS[number % len(COLOURS)]) for number, run in enumerate(runs)]
-    psnr = [Line(run.psnr, colour, run.name) for run, colour in coloured]
-    psnr += _references(runs)
-    loss = []
-    if len(runs) == 1 and len(runs[0].loss) > _POINTS:  # the noise of several would hide the lines
-        loss.append(Line(runs[0].loss, _pale(COLOURS[0]), None))
-    loss += [Line(smoothed(run.loss), colour, run.name) for run, colour in coloured]
-    last = max(step for run in runs for step, _ in [*run.psnr, *run.loss])
-    panels = [
-        Panel("validation PSNR, RGB (dB)", [line for line in psnr if line.points]),
-        Panel(
-            "training loss (weighted sum of its terms)",
-            [line for line in loss if line.points],
-            logarithmic=True,
-        ),
-    ]
-    draw([panel for panel in panels if panel.lines], "training step", (0.0, last), path)
+    from matplotlib.figure import Figure
 
-
-def _references(runs: Sequence[Curves]) -> Iterable[Line]:
-    """Bicubic once for all runs that were validated on the same images."""
-    ends = [step for run in runs for step, _ in run.psnr]
-    for value in sorted({round(run.bicubic, 2) for run in runs if run.bicubic is not None}):
-        if ends:
-            yield Line([(0.0, value), (max(ends), value)], _GREY, f"bicubic, {value:.2f} dB", dashed=True)
-
-
-def _pale(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    red, green, blue = (255 - (255 - part) // 4 for part in colour)
-    return red, green, blue
+    figure = Figure(figsize=(6 * (any(r.psnr for r in runs) + any(r.loss for r in runs)), 4), dpi=110)
+    panels = [name for name in ("psnr", "loss") if any(getattr(run, name) for run in runs)]
+    axes = dict(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True))
+    for run, colour in zip(runs, cycle(COLOURS)):
+        if run.psnr:
+            axes["psnr"].plot(*zip(*run.psnr, strict=True), ".-", color=colour, label=run.name)
+        if run.loss:
+            if len(runs) == 1 and len(run.loss) > _POINTS:  # the noise of several would hide the lines
+                axes["loss"].plot(*zip(*run.loss, strict=True), color=colour, alpha=0.25)
+            axes["loss"].plot(*zip(*smoothed(run.loss), strict=True), color=colour, label=run.name)
+    if "psnr" in axes:
+        axes["psnr"].set_ylabel("validation PSNR, RGB (dB)")
+        for value in sorted({round(run.bicubic, 2) for run in runs if run.psnr and run.bicubic is not None}):
+            axes["psnr"].axhline(value, color="grey", linestyle="--", label=f"bicubic, {value:.2f} dB")
+    if "loss" in axes:
+        axes["loss"].set_ylabel("training loss (weighted sum of its terms)")
+        axes["loss"].set_yscale("log")
+    for axis in axes.values():
+        axis.set_xlabel("training step")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(path)
