@@ -1,18 +1,15 @@
-r"""Shrink or bring back pictures on a cluster: what the command line does, spread over machines by Ray Data.
+"""Shrink or bring back pictures on a cluster: what the command line does, as a Ray task for each picture.
 
     pip install "invertible_rescaling[cli,ray]"
-    python examples/rescale_with_ray.py downscale photos lr --workers 2
-    python examples/rescale_with_ray.py upscale lr restored --address auto --report restored.jsonl
+    python examples/rescale_with_ray.py downscale photos small
+    python examples/rescale_with_ray.py upscale small restored --address auto --report restored.jsonl
 
 Without --address a cluster of this machine alone is begun, and ended with the run. On a real one every
 machine needs this library, and all paths (IN, OUT, --weights) must be the same files everywhere: shared
-storage.
+storage. With as many threads a picture the files are those of the command line, byte for byte.
 
-Each worker loads the model once and does one picture after the other, just as the command line would: with
-as many threads a picture the files are the same, byte for byte. A picture that fails is reported and the
-others are done. If a worker dies, Ray starts another, which goes on with what the first had not done; a
-picture that takes three workers with it is reported as failed. The exit code is 0 if all went well, 1 if a
-picture failed, 2 if nothing was begun.
+A picture that fails is reported and the others are done; one that takes three workers with it counts as
+failed. The exit code is 0 if all went well, 1 if a picture failed, 2 if nothing was begun.
 """
 
 import argparse
@@ -20,248 +17,136 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from invertible_rescaling import RescalingError
-from invertible_rescaling.cli.entry import own_stderr, signals
 from invertible_rescaling.errors import ConfigError, first_line
-from invertible_rescaling.images import MAX_PIXELS
-from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import Choice, load
-from invertible_rescaling.pipeline.paths import Plan, plan
-from invertible_rescaling.pipeline.rescale import check_tile
-from invertible_rescaling.pipeline.run import clean, oversee
-from invertible_rescaling.pipeline.tasks import Options, Outcome, Task, perform
+from invertible_rescaling.pipeline import (
+    FileOutcome,
+    FileTask,
+    ModelChoice,
+    RescaleOptions,
+    plan,
+    rescale_file,
+)
 
 TRIES = 3  # workers that a picture may take with it
-BLOCK = 8  # pictures that a worker is given at a time, at most
-STALLED = 4 * 3600  # seconds without a block done: more than eight of the largest pictures take on one thread
 
 
-@dataclass(frozen=True)
-class Workers:
-    """How many, where, and what each may use.
-
-    Attributes:
-        address: of the cluster; ``None`` for one of this machine alone.
-        count: as many as fit by default.
-        threads: of each.
-        gpus: of each, on a GPU.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-    """
-
-    address: str | None
-    count: int | None
-    threads: int
-    gpus: float
-    device: str
-
-
-class Rescale:
-    """A worker: rows of tasks in, rows of outcomes out. ``perform`` keeps its model between pictures."""
-
-    def __init__(self, options: Options, threads: int, tries: Any) -> None:
-        torch.set_num_threads(threads)
-        self.options, self.tries = options, tries
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        import ray
-
-        task = Task(Path(os.fsdecode(row["source"])), Path(os.fsdecode(row["target"])))
-        if ray.get(self.tries.begin.remote(row["index"])) > TRIES:
-            why = f"its worker process died {TRIES} times (out of memory? try fewer --workers)"
-            return self.told(row, Outcome(task.source, "failed", why))
-        # A target that was not there before the run, and now is, was made by a worker that died after it.
-        options = replace(self.options, resume=True) if row["fresh"] else self.options
-        try:
-            outcome = perform(task, options)
-        except Exception as error:
-            outcome = Outcome(task.source, "failed", f"{type(error).__name__}: {error}")
-        self.tries.end.remote(row["index"])  # comes before the next begin
-        if row["fresh"] and outcome.status == "skipped":
-            outcome = replace(outcome, status="done")
-        return self.told(row, outcome)
-
-    @staticmethod
-    def told(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
-        """As a row. JSON also holds names that are no valid text, which Arrow's strings do not."""
-        return {"index": row["index"], "outcome": json.dumps(facts(outcome))}
-
-
-class Tries:
-    """How often each picture was begun and not ended, kept where it outlives the workers."""
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-
-    def begin(self, index: int) -> int:
-        """Count a try and return how many there were, this one included."""
-        self.counts[index] = self.counts.get(index, 0) + 1
-        return self.counts[index]
-
-    def end(self, index: int) -> None:
-        """Forget it: what comes after it in its block may yet bring it back."""
-        self.counts.pop(index, None)
+def rescale(task: FileTask, options: RescaleOptions, threads: int, fresh: bool) -> FileOutcome:
+    """Do one picture in a worker; ``fresh`` is what had no target before the run."""
+    torch.set_num_threads(threads)
+    # A worker may have died after it wrote the file; the next then finds it made.
+    outcome = rescale_file(task, replace(options, resume=True) if fresh else options)
+    return replace(outcome, status="done") if fresh and outcome.status == "skipped" else outcome
 
 
 def outcomes(
-    tasks: Sequence[Task], options: Options, workers: Workers, console: Console
-) -> Iterator[Outcome]:
-    """Perform all tasks on the cluster and yield what comes of each, in the order they are done."""
-    left = dict(enumerate(tasks))
-    problem = "Ray lost it; its logs say more, and --resume tries it again"
-    try:
-        with cluster(workers):
-            count, device = fit(workers, len(tasks), console)
-            options = replace(options, choice=replace(options.choice, device=device))
-            for row in rescaled(tasks, options, workers, count, device):
-                task, found = left.pop(row["index"]), json.loads(row["outcome"])
-                yield Outcome(task.source, found["status"], found["problem"], tuple(found["notes"]))
-    except RescalingError:
-        raise
-    except Exception as error:  # of Ray, which has many
-        lines = str(error).strip().splitlines() or [""]
-        problem = f"Ray gave up: {type(error).__name__}: {lines[-1]}; --resume goes on"
-    finally:
-        clean(tasks)  # workers that were killed may have left files half-written
-    for task in left.values():
-        yield Outcome(task.source, "failed", problem)
+    tasks: Sequence[FileTask], options: RescaleOptions, given: argparse.Namespace
+) -> Iterator[FileOutcome]:
+    """Do all tasks on the cluster; yield what comes of each, in the order they are done."""
+    import ray
+    from ray.exceptions import RayError, WorkerCrashedError
 
-
-def rescaled(
-    tasks: Sequence[Task], options: Options, workers: Workers, count: int, device: str
-) -> Iterator[dict[str, Any]]:
-    """The rows that :class:`Rescale` makes of all tasks."""
-    import ray.data
-
-    # Ray Data restarts workers that died and tries again what they had, without end; Tries puts an end to it.
-    context = ray.data.DataContext.get_current()
-    context.max_errored_blocks = -1  # no number of failures stops the run
-    context.max_consecutive_actor_init_deaths = count + TRIES
-    context.execution_no_progress_timeout_s = STALLED
-    context.enable_progress_bars = False
-    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-        ray.get_runtime_context().get_node_id(), soft=True
-    )
-    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
-    tries = ray.remote(Tries).options(**lasting).remote()
-    rows = [
-        {
-            "index": index,
-            "source": os.fsencode(task.source),
-            "target": os.fsencode(task.target),
-            "fresh": not task.target.exists(),
-        }
-        for index, task in enumerate(tasks)
-    ]
-    size = max(1, min(BLOCK, len(rows) // (4 * count)))
-    found = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map(
-        Rescale,  # type: ignore[arg-type]  # a class is welcome, as the documentation of map says
-        fn_constructor_args=(options, workers.threads, tries),
-        compute=ray.data.ActorPoolStrategy(size=count),
-        num_cpus=workers.threads,
-        num_gpus=workers.gpus if device == "cuda" else 0,
-    )
-    return iter(found.iter_rows())
+    on_gpu = options.choice.device == "cuda"
+    needs = {"num_cpus": given.threads, "num_gpus": given.gpus if on_gpu else 0, "max_retries": TRIES - 1}
+    remote: Any = ray.remote(rescale).options(**needs)
+    left, running = deque(tasks), dict[Any, FileTask]()
+    cores: float = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    at_once = given.workers or max(1, 2 * int(cores) // given.threads)
+    while left or running:
+        while left and len(running) < at_once:
+            task = left.popleft()
+            running[remote.remote(task, options, given.threads, not task.target.exists())] = task
+        (done, *_), _ = ray.wait(list(running))
+        task = running.pop(done)
+        try:
+            yield ray.get(done)
+        except WorkerCrashedError:
+            why = f"its worker process died {TRIES} times (out of memory? try fewer --workers)"
+            yield FileOutcome(task.source, "failed", why)
+        except RayError as error:
+            yield FileOutcome(task.source, "failed", f"Ray: {first_line(error)}")
 
 
 @contextlib.contextmanager
-def cluster(workers: Workers) -> Iterator[None]:
-    """Join a cluster, or begin one, which ends with the context; what Ray has to tell goes into its logs."""
-    address = workers.address or "local"
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if workers.address is None:
-        cpus = (workers.count or 1) * workers.threads
-        common |= {"num_cpus": max(cpus, cores()), "include_dashboard": False, "object_store_memory": 2**27}
-    try:
-        knock(address)
-        import ray.data
+def cluster(given: argparse.Namespace) -> Iterator[None]:
+    """Join a cluster, or begin one of this machine, which ends with the block."""
+    import ray
 
-        log = logging.getLogger("ray.data")
-        for handler in list(log.handlers):
-            if isinstance(handler, logging.StreamHandler):
-                log.removeHandler(handler)
-        ray.init(address, **common)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"no cluster at {address} ({error}); does it run, and does it want RAY_AUTH_MODE=token?"
-        ) from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if given.address is None:
+        cpus = (given.workers or 1) * given.threads
+        quiet |= {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     try:
-        with signals():  # after Ray, which takes them too
-            yield
+        ray.init(given.address or "local", **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"no cluster at {given.address or 'this machine'} ({first_line(error)})") from error
+    try:
+        yield
     finally:
         ray.shutdown()
 
 
-def knock(address: str) -> None:
-    """Try the door, where there is one: Ray goes on trying for minutes.
+def run(given: argparse.Namespace) -> int:
+    """Do what was asked for; return 0, or 1 if a picture failed.
 
     Raises:
-        OSError: nobody is there.
+        RescalingError, OSError: it cannot be begun.
     """
-    host, _, port = address.rpartition(":")
-    if host and "/" not in address and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    *inputs, output = (path.absolute() for path in given.paths)  # workers have other working folders
+    weights = os.path.abspath(given.weights) if os.path.isfile(given.weights or "") else given.weights
+    todo = plan(inputs, output, given.format)
+    options = RescaleOptions(
+        given.direction,
+        ModelChoice(given.model, weights, given.device),
+        todo.kind,
+        force=given.force,
+        resume=given.resume,
+    )
+    if given.direction == "downscale" or given.model or weights:
+        options.choice.check()  # what is wrong with it is wrong for all pictures
+    started, counts = time.perf_counter(), Counter[str]()
+    todo.remove_leftovers()
+    with given.report.open("w") if given.report else contextlib.nullcontext() as report, cluster(given):
+        unreadable = (FileOutcome(path, "failed", why) for path, why in todo.failures)
+        for outcome in chain(unreadable, outcomes(todo.tasks, options, given)):
+            counts[outcome.status] += 1
+            if outcome.problem:
+                print(f"error: {outcome.source}: {outcome.problem}", file=sys.stderr, flush=True)
+            if report:
+                print(json.dumps(asdict(outcome) | {"source": str(outcome.source)}), file=report, flush=True)
+    todo.remove_leftovers()  # of workers that were killed
+    told = [f"{counts[status]} {status}" for status in ("done", "skipped", "failed") if counts[status]]
+    print(f"{', '.join(told) or 'nothing to do'} in {time.perf_counter() - started:.1f} s")
+    return 1 if counts["failed"] else 0
 
 
-def fit(workers: Workers, tasks: int, console: Console) -> tuple[int, str]:
-    """How many workers, and on which device.
-
-    Raises:
-        ConfigError: not one fits on this machine.
-    """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    device = workers.device
-    if device == "auto":
-        device = "cuda" if any(node.get("GPU", 0) >= workers.gpus for node in nodes) else "cpu"
-    wanted = {"CPU": float(workers.threads)} | ({"GPU": workers.gpus} if device == "cuda" else {})
-    room = sum(int(min(node.get(kind, 0) // need for kind, need in wanted.items())) for node in nodes)
-    if not room:
-        needs = " and ".join(f"{need:g} {kind}s" for kind, need in wanted.items())
-        if workers.address is None:
-            raise ConfigError(
-                f"a worker needs {needs}, which this machine has not; see --threads and --device"
-            )
-        console.note(
-            f"a worker needs {needs}, which no machine of the cluster has; waiting for one that does"
-        )
-    return max(1, min(workers.count or room, tasks)), device
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def recorded(found: Iterator[Outcome], todo: Plan, report: TextIO | None) -> Iterator[Outcome]:
-    """Pass outcomes on, each with a line in the report."""
-    targets = {pair.source: str(pair.target) for pair in todo.pairs}
-    for path, why in todo.failures if report else ():
-        print(json.dumps(line(Outcome(path, "failed", why), None)), file=report)
-    for outcome in found:
-        if report:
-            print(json.dumps(line(outcome, targets[outcome.source])), file=report, flush=True)
-        yield outcome
-
-
-def facts(outcome: Outcome) -> dict[str, Any]:
-    """What JSON is made of."""
-    return {"status": outcome.status, "problem": outcome.problem, "notes": outcome.notes}
-
-
-def line(outcome: Outcome, target: str | None) -> dict[str, Any]:
-    """Of the report."""
-    return {"source": str(outcome.source), "target": target} | facts(outcome)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and return the exit code: 0 all done, 1 some failed, 2 nothing begun, 130 interrupted."""
+    given = parse(argv)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it prints to stdout that workers died
+    try:
+        if find_spec("ray") is None:
+            raise ConfigError("Ray is missing: pip install 'invertible_rescaling[ray]'")
+        return run(given)
+    except (RescalingError, OSError) as error:
+        print(f"rescale_with_ray.py: {first_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; what is done is whole, and --resume goes on from there", file=sys.stderr)
+        return 130
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -273,112 +158,22 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("direction", choices=("downscale", "upscale"))
     add("paths", nargs="+", type=Path, metavar="IN", help="files and folders; the last is OUT, a folder")
     add("--address", help="of a cluster, or auto; by default one of this machine alone is begun")
-    add("--workers", "--jobs", type=at_least(1), metavar="N", help="(default: as many as fit)")
-    add("--threads", type=at_least(1), default=1, metavar="N", help="and cores, of each (default: 1)")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    add(
-        "--gpus",
-        type=float,
-        default=1.0,
-        metavar="G",
-        help="of each on cuda: 0.5 is half of one (default: 1)",
-    )
+    add("--workers", type=int, metavar="N", help="pictures at a time (default: as many as fit)")
+    add("--threads", type=int, default=1, metavar="N", help="and cores, of each (default: 1)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    add("--gpus", type=float, default=1.0, metavar="G", help="of each on cuda (default: 1)")
     add("--model", metavar="NAME", help="(default: iirn_x4, or what LR says it was made with)")
     add("--weights", metavar="W", help="DEFAULT, V1, ..., a checkpoint or its address")
     add("--format", choices=("png", "tiff", "webp"), default="png", help="(default: png)")
-    add(
-        "--tile",
-        type=tile,
-        metavar="PIXELS",
-        help="auto, none, or pixels of the large picture (default: auto)",
-    )
     add("--force", action="store_true", help="overwrite files that exist")
     add("--resume", action="store_true", help="skip what was made already of the same file and model")
-    add("--keep-suffix", action="store_true", help="make a.jpg.png, not a.png, of a.jpg")
-    add("--max-pixels", type=at_least(1), default=MAX_PIXELS, metavar="N", help="refuse larger pictures")
     add("--report", type=Path, metavar="FILE", help="write a line of JSON for each picture as it is done")
-    add("--quiet", action="store_true", help="say nothing but what failed")
-    options = parser.parse_args(argv)
-    if len(options.paths) < 2:
-        parser.error(f"what is made of {options.paths[0]} needs a place: give IN and OUT")
-    if not 0 < options.gpus < float("inf"):
-        parser.error(f"--gpus must be over 0, got {options.gpus}")
-    return options
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """A parser of integers of at least so much."""
-
-    def integer(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
-        return value
-
-    return integer
-
-
-def tile(text: str) -> int | None:
-    """Of --tile: ``None`` for auto, 0 for none."""
-    return None if text == "auto" else 0 if text == "none" else at_least(1)(text)
-
-
-def run(given: argparse.Namespace) -> int:
-    """Do what was asked for and return the exit code.
-
-    Raises:
-        RescalingError: it cannot be begun.
-        OSError: the report cannot be written.
-    """
-    *inputs, output = (path.absolute() for path in given.paths)  # workers have other working folders
-    weights = given.weights
-    if weights is not None and os.path.isfile(os.path.expanduser(weights)):
-        weights = os.path.abspath(os.path.expanduser(weights))
-    choice = Choice(given.model, weights)
-    todo = plan(inputs, output, given.format, given.keep_suffix)
-    options = Options(
-        given.direction,
-        choice,
-        todo.kind,
-        tile=given.tile,
-        force=given.force,
-        resume=given.resume,
-        max_pixels=given.max_pixels,
-    )
-    if given.direction == "downscale" or given.model or weights:
-        # What is wrong with these is wrong for all pictures.
-        check_tile(load(choice).model.scale, options.tile, "--tile")
-    workers = Workers(given.address, given.workers, given.threads, given.gpus, given.device)
-    console = Console.of(given.quiet)
-    with given.report.open("w") if given.report else contextlib.nullcontext() as report:
-
-        def work(tasks: Sequence[Task]) -> Iterator[Outcome]:
-            return recorded(outcomes(tasks, options, workers, console), todo, report)
-
-        return oversee(todo, given.direction, work, console)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run and return the exit code: 0 all done, 1 some failed, 2 nothing begun, 130 interrupted."""
-    given = parse(argv)
-    if find_spec("ray") is None:
-        return say("Ray Data is missing: pip install 'invertible_rescaling[ray]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it prints to stdout that workers died
-    try:
-        with own_stderr():
-            return run(given)
-    except (RescalingError, OSError) as error:
-        return say(first_line(error))
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
-
-
-def say(problem: str) -> int:
-    """Why nothing was begun."""
-    print(f"rescale_with_ray.py: {problem}", file=sys.stderr)
-    return 2
+    given = parser.parse_args(argv)
+    if len(given.paths) < 2:
+        parser.error(f"what is made of {given.paths[0]} needs a place: give IN and OUT")
+    if min(given.threads, 1 if given.workers is None else given.workers) < 1 or given.gpus <= 0:
+        parser.error("--workers and --threads must be at least 1, and --gpus over 0")
+    return given
 
 
 if __name__ == "__main__":

@@ -153,13 +153,13 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return x if (tall, wide) == (height, width) else pad(x, (0, wide - width, 0, tall - height), "replicate")
 
 
-def laid_out_like(given: Tensor, made: Tensor) -> Tensor:
+def match_layout(given: Tensor, made: Tensor) -> Tensor:
     """``made`` in the memory format of ``given``, if that is one of PyTorch's two."""
     layout = _layout(given)
     return made if layout is None else made.contiguous(memory_format=layout)
 
 
-def space_like(given: Tensor, shape: tuple[int, ...]) -> Tensor:
+def empty_with_layout(given: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An empty tensor of another shape in the dtype and memory format, and on the device, of ``given``."""
     layout = _layout(given) or torch.contiguous_format
     return torch.empty(shape, dtype=given.dtype, device=given.device, memory_format=layout)

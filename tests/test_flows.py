@@ -373,15 +373,15 @@ def test_a_flow_trains_as_its_twin_of_freias_couplings_does() -> None:
 
 @pytest.mark.slow
 def test_flows_reach_the_likelihood_of_freias_with_as_many_parameters() -> None:
-    """Eight couplings of three networks beside six of FrEIA's RealNVP with four; three seeds each."""
+    """Eight couplings of three networks beside six of FrEIA's RealNVP with four; two seeds each."""
     reached: dict[str, list[float]] = {"own": [], "freia": []}
-    for seed in range(3):
+    for seed in range(2):
         torch.manual_seed(seed)
         own, freia = own_flow(8), freia_flow(6)
         assert sum(p.numel() for p in own.parameters()) == sum(p.numel() for p in freia.parameters())
-        reached["own"].append(train(own, 600, seed, torch.float32))
-        reached["freia"].append(train(freia, 600, seed, torch.float32))
-    means = {name: sum(values) / 3 for name, values in reached.items()}
+        reached["own"].append(train(own, 400, seed, torch.float32))
+        reached["freia"].append(train(freia, 400, seed, torch.float32))
+    means = {name: sum(values) / 2 for name, values in reached.items()}
     assert means["own"] >= means["freia"] - 0.05, reached
     assert min(reached["own"]) >= gaussian_fit(two_moons(20_000, seed=999)) + 0.5
 

@@ -44,12 +44,13 @@ def test_every_python_block_runs(code: str, tmp_path: Path, monkeypatch: pytest.
         assert read_image("small.png").shape == (3, 8, 11)
 
 
-@pytest.mark.slow  # a whole model is exported
+@pytest.mark.slow  # a model is exported
 def test_the_blocks_about_other_libraries_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "docs" / "ecosystem.md").read_text()
+    text = text.replace("iirn_x4", "small_x4")  # which takes minutes less
     names: dict[str, object] = {}
     for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(code, "ecosystem.md", "exec"), names)

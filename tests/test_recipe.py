@@ -15,11 +15,10 @@ ROOT = Path(__file__).parents[1]
 TOLERANCE = 0.3  # dB: what two seeds, or two kinds of CPU, may come to
 
 # The model, how many steps in place of the recorded ones, and the PSNR (RGB, dB) on the first seven
-# validation photographs that these came to. Bicubic has 31.12, 26.55 and 23.74 dB.
+# validation photographs that these came to. Bicubic has 31.12 and 26.55 dB.
 CASES = [
     ("linear_x2", 1000, 35.57),
     ("linear_x4", 800, 28.53),
-    ("linear_x8", 300, 25.03),
     ("small_x2", 200, 36.51),
 ]
 

@@ -18,7 +18,7 @@ import rescale_with_ray
 from tests.shell import contents, folder_of, photograph, run_apart, save, tiny_weights
 
 EXAMPLE = Path(rescale_with_ray.__file__)
-cluster = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray Data, the extra [ray]")
+cluster = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray, the extra [ray]")
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,7 @@ def test_what_it_makes_is_what_the_command_line_makes(tmp_path, weights, start) 
     assert {Path(row["source"]).name: row["problem"] for row in rows if row["status"] != "done"} == {
         Path(line.split(": ")[1]).name: line.split(": ", 2)[2] for line in errors
     }
-    made = {row["target"] for row in rows if row["status"] == "done"}
-    assert made == {str(path) for path in (tmp_path / "lr").rglob("*.png")}
+    assert sum(row["status"] == "done" for row in rows) == len(list((tmp_path / "lr").rglob("*.png")))
     assert run_apart("downscale", folder, tmp_path / "lr2", "--weights", weights, "--jobs", 2).code == 1
     assert contents(tmp_path / "lr") == contents(tmp_path / "lr2")
 
@@ -100,16 +99,16 @@ def test_what_it_makes_is_what_the_command_line_makes(tmp_path, weights, start) 
 @cluster
 @pytest.mark.slow
 def test_workers_that_are_killed_cost_nothing_but_time(tmp_path, weights, start) -> None:
-    folder, out = folder_of(tmp_path / "in", 300, side=160), tmp_path / "out"
+    folder, out = folder_of(tmp_path / "in", 120, side=160), tmp_path / "out"
     with start("downscale", folder, out, "--weights", weights) as process:
-        for least in (5, 60):
+        for least in (5, 40):
             _until(lambda least=least: process.poll() is not None or len(_made(out)) >= least)
-            workers = _of_test(tmp_path, "ray::MapWorker")
+            workers = _of_test(tmp_path, "ray::rescale")
             assert workers
             os.kill(workers[0], signal.SIGKILL)
-            assert len(_made(out)) < 300
+            assert len(_made(out)) < 120
         code, said, errors = finish(process)
-    assert (code, said.split(" in ")[0], errors) == (0, "300 done", [])
+    assert (code, said.split(" in ")[0], errors) == (0, "120 done", [])
     assert run_apart("downscale", folder, tmp_path / "out2", "--weights", weights, "--jobs", 2).code == 0
     assert contents(out) == contents(tmp_path / "out2")
 
@@ -118,19 +117,14 @@ DEADLY = """
 import os, signal, sys
 import rescale_with_ray as example
 
-class Deadly(example.Rescale):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        perform = example.perform
+plain = example.rescale
 
-        def deadly(task, options):
-            if task.source.name == "0005.png":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return perform(task, options)
+def deadly(task, options, threads, fresh):
+    if task.source.name == "0005.png":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(task, options, threads, fresh)
 
-        example.perform = deadly
-
-example.Rescale = Deadly
+example.rescale = deadly
 sys.exit(example.main())
 """
 
@@ -158,7 +152,7 @@ def test_a_picture_that_kills_every_worker_is_reported_and_the_others_done(tmp_p
 @cluster
 @pytest.mark.slow
 def test_an_interruption_ends_cleanly(tmp_path, weights, start) -> None:
-    folder, out = folder_of(tmp_path / "in", 300, side=160), tmp_path / "out"
+    folder, out = folder_of(tmp_path / "in", 120, side=160), tmp_path / "out"
     with start("downscale", folder, out, "--weights", weights) as process:
         _until(lambda: process.poll() is not None or len(_made(out)) >= 5)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -168,7 +162,7 @@ def test_an_interruption_ends_cleanly(tmp_path, weights, start) -> None:
         ["error: interrupted; what is done is whole, and --resume goes on from there"],
     )
     _until(lambda: not _of_test(tmp_path), 30)
-    assert 5 <= len(contents(out)) < 300
+    assert 5 <= len(contents(out)) < 120
     assert set(contents(out)) == {path.name for path in _made(out)}
 
 
@@ -205,16 +199,13 @@ def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
         ("", "the following arguments are required"),
         ("shrink {in} {out}", "invalid choice: 'shrink'"),
         ("downscale {in}", "give IN and OUT"),
-        ("downscale {in} {out} --workers 0", "must be at least 1, got 0"),
-        ("downscale {in} {out} --gpus 0", "--gpus must be over 0, got 0.0"),
+        ("downscale {in} {out} --workers 0", "must be at least 1"),
+        ("downscale {in} {out} --gpus 0", "--gpus over 0"),
         ("downscale {in} {out} --format jpg", "invalid choice: 'jpg'"),
-        ("downscale {in} {out} --tile wide", "argument --tile: invalid"),
-        ("downscale {in} {out} --tile 30", "--tile must be a multiple of the scale 4, got 30"),
         ("downscale {in} {out} --model iirn_x9", "did you mean"),
         ("upscale {in} {out} --weights {in}/0000.png", "no safetensors file"),
         ("downscale {in} {in}", "is IN and OUT"),
         ("downscale {in}/0000.png {out}/a.jpg", "does not go with the name"),
-        ("downscale {in} {out} --address 127.0.0.1:1", "no cluster at 127.0.0.1:1 ("),
         ("downscale {in} {out} --report {out}/none/r.jsonl", "No such file or directory"),
     ],
 )

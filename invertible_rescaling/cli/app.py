@@ -10,11 +10,11 @@ from invertible_rescaling._version import __version__
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import Choice, device_of, load
+from invertible_rescaling.pipeline.networks import ModelChoice, device_of, load
 from invertible_rescaling.pipeline.paths import plan
 from invertible_rescaling.pipeline.rescale import check_tile
 from invertible_rescaling.pipeline.run import process
-from invertible_rescaling.pipeline.tasks import Options
+from invertible_rescaling.pipeline.tasks import RescaleOptions
 
 __all__: list[str] = []  # for the command line alone
 
@@ -101,8 +101,10 @@ def downscale(
 ) -> int:
     """Shrink pictures to LR ones, which carry what 'upscale' needs to bring them back."""
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
-    choice = Choice(model, weights, device_of(device))
-    options = Options("downscale", choice, found.kind, quality, _tile(tile), None, force, resume, max_pixels)
+    choice = ModelChoice(model, weights, device_of(device))
+    options = RescaleOptions(
+        "downscale", choice, found.kind, quality, _tile(tile), None, force, resume, max_pixels
+    )
     console = Console.of(quiet)
     _check_quality(options)
     if options.lossy:
@@ -137,8 +139,8 @@ def upscale(
 ) -> int:
     """Bring LR pictures back to their size. They say themselves how; options go before what they say."""
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
-    choice = Choice(model, weights, device_of(device))
-    options = Options(
+    choice = ModelChoice(model, weights, device_of(device))
+    options = RescaleOptions(
         "upscale", choice, found.kind, quality, _tile(tile), _size(size), force, resume, max_pixels
     )
     _check_quality(options)
@@ -153,7 +155,7 @@ def _inputs_and_output(paths: list[Path]) -> tuple[list[Path], Path]:
     return paths[:-1], paths[-1]
 
 
-def _check_quality(options: Options) -> None:
+def _check_quality(options: RescaleOptions) -> None:
     if options.quality is not None and options.kind not in ("jpg", "webp"):
         raise ConfigError(f"--quality is for jpg and webp; {options.kind} is lossless")
 
@@ -194,7 +196,7 @@ def roundtrip(
     from invertible_rescaling.cli.roundtrip import roundtrip as compare_all
 
     target = picture or Path("roundtrip.png")
-    network = load(Choice(model, weights, device_of(device)))
+    network = load(ModelChoice(model, weights, device_of(device)))
     return compare_all(paths, target, network, _tile(tile), rows, force, max_pixels, Console.of())
 
 

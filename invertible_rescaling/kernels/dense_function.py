@@ -43,10 +43,10 @@ def dense_block(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Ten
     if not _kernels_fit(x, layers):
         return _plain(x, layers, pool)
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in (x, *layers.tensors)):
-        return _laid_out_like(x, densely_connected(x, layers, pool))
+        return _match_layout(x, densely_connected(x, layers, pool))
     if torch.is_autocast_enabled("cpu") or pool is not None:
         return _plain(x, layers, pool)
-    return _laid_out_like(x, _DenselyConnected.apply(layers, x, *layers.tensors))  # type: ignore[no-untyped-call]
+    return _match_layout(x, _DenselyConnected.apply(layers, x, *layers.tensors))  # type: ignore[no-untyped-call]
 
 
 def _kernels_fit(x: Tensor, layers: DenseLayers) -> bool:
@@ -62,7 +62,7 @@ def _kernels_fit(x: Tensor, layers: DenseLayers) -> bool:
     )
 
 
-def _laid_out_like(x: Tensor, out: Tensor) -> Tensor:
+def _match_layout(x: Tensor, out: Tensor) -> Tensor:
     """``out``, which is in ``channels_last``, row by row where ``x`` is, as convolutions return it."""
     return out.contiguous() if x.stride(3) == 1 and x.shape[1] > 1 and x.shape[3] > 1 else out
 

@@ -106,7 +106,7 @@ def _spec(factory: Callable[..., Any], name: str, options: Mapping[str, Any]) ->
     return {"name": name, **changed}
 
 
-def named(what: str, spec: dict[str, Any] | str) -> dict[str, Any]:
+def require_registered(what: str, spec: dict[str, Any] | str) -> dict[str, Any]:
     """Return a spec that a file can hold; raise ConfigError with the message that stands for one."""
     if isinstance(spec, str):
         raise ConfigError(f"the {what} has no registered name that a configuration could store: {spec}")

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from invertible_rescaling import registry
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
-from invertible_rescaling.functional import check_bits, laid_out_like, pad_to_multiple, quantize, space_like
+from invertible_rescaling.functional import (
+    check_bits,
+    empty_with_layout,
+    match_layout,
+    pad_to_multiple,
+    quantize,
+)
 from invertible_rescaling.kernels.dispatch import may_overwrite
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import InvertibleModule, InvertibleSequential, check_state
@@ -23,7 +29,7 @@ from invertible_rescaling.models.config import (
     blocks_per_stage,
     check_count,
     check_scale,
-    named,
+    require_registered,
     resolve_latent,
     resolve_subnet,
 )
@@ -133,8 +139,8 @@ class InvertibleRescaler(PretrainedModel):
             "scale": self.scale,
             "channels": self.channels,
             "blocks": list(self.blocks),
-            "subnet": named("subnet", self._subnet_spec),
-            "latent": named("latent", self._latent_spec),
+            "subnet": require_registered("subnet", self._subnet_spec),
+            "latent": require_registered("latent", self._latent_spec),
             "clamp": self.clamp,
         }
 
@@ -252,11 +258,11 @@ class InvertibleRescaler(PretrainedModel):
         check_bits(bits)
         check_tiles(tile, overlap, self.scale)
         if tile is None:
-            return laid_out_like(hr, quantize(self._shrink(hr), bits))
+            return match_layout(hr, quantize(self._shrink(hr), bits))
         from invertible_rescaling.tiling import exact, independent  # few need them, and they take their time
 
         small = (-(-side // self.scale) for side in hr.shape[-2:])
-        lr = space_like(hr, (hr.shape[0], self.channels, *small))
+        lr = empty_with_layout(hr, (hr.shape[0], self.channels, *small))
         if overlap is None:
             self._check_followed()
             exact.shrink(self.flow, hr, lr, tile, self.scale, bits)
@@ -306,13 +312,13 @@ class InvertibleRescaler(PretrainedModel):
         height, width = original_size(lr, size, self.scale)
         check_tiles(tile, overlap, self.scale)
         if tile is None:
-            return laid_out_like(lr, self._enlarge(lr, latent)[..., :height, :width])
+            return match_layout(lr, self._enlarge(lr, latent)[..., :height, :width])
         from invertible_rescaling.tiling import exact, independent
 
         if overlap is None:
             self._check_followed()
         z = independent.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
-        hr = space_like(lr, (lr.shape[0], self.channels, height, width))
+        hr = empty_with_layout(lr, (lr.shape[0], self.channels, height, width))
         if overlap is None:
             exact.enlarge(self.flow, lr, z, hr, tile, self.scale)
         else:

@@ -14,13 +14,13 @@ from invertible_rescaling.pipeline.rescale import PictureRescaler
 from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, open_checkpoint, weights_of
 
-__all__: list[str] = []  # for the command line alone
+__all__ = ["ModelChoice"]
 
 DEFAULT_MODEL = "iirn_x4"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """The model that was asked for; ``None`` where nothing was.
 
     Attributes:
@@ -32,6 +32,14 @@ class Choice:
     model: str | None = None
     weights: str | None = None
     device: str = "cpu"
+
+    def check(self) -> None:
+        """Load the model, and keep it.
+
+        Raises:
+            UnknownNameError, CheckpointError, ConfigError: there is no such model, or none that can be used.
+        """
+        load(self)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Network:
 
 
 @lru_cache(maxsize=2)
-def load(choice: Choice) -> Network:
+def load(choice: ModelChoice) -> Network:
     """Load the model that was asked for, ``iirn_x4`` with its newest weights by default.
 
     Of a checkpoint the structure goes before the name's, but not another scale.
@@ -89,7 +97,7 @@ def load(choice: Choice) -> Network:
     return Network(name, model.float().eval().to(choice.device), checkpoint.sha256)
 
 
-def choice_for(record: Record, given: Choice) -> Choice:
+def choice_for(record: Record, given: ModelChoice) -> ModelChoice:
     """Return the choice that brings back an LR picture: the model that made it, unless one was named.
 
     Raises:
@@ -98,7 +106,7 @@ def choice_for(record: Record, given: Choice) -> Choice:
     if given.model is not None:
         return given
     if given.weights is not None:
-        choice = Choice(None, given.weights, given.device)
+        choice = ModelChoice(None, given.weights, given.device)
         found = load(choice).sha256
         if found != record.weights_sha256:
             raise CheckpointError(
@@ -108,7 +116,7 @@ def choice_for(record: Record, given: Choice) -> Choice:
         return choice
     for member in shipped(record.model):
         if member.value.sha256 == record.weights_sha256:
-            return Choice(record.model, member.name, given.device)
+            return ModelChoice(record.model, member.name, given.device)
     raise CheckpointError(
         f"it was made with {record.model} and weights (SHA-256 {record.weights_sha256[:12]}...) that are not "
         "shipped; pass their file as --weights, or --model to bring it back with another model"

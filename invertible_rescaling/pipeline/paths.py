@@ -1,21 +1,29 @@
 """From the arguments to pairs of files: what is read, and where what comes of it goes."""
 
+import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.files import remove_leftovers
 from invertible_rescaling.images import PICTURE_SUFFIXES, SUFFIXES
 
-__all__: list[str] = []  # for the command line alone
+__all__ = ["FileTask", "Plan", "plan"]
 
 _OF_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One picture's file, and the file to make of it."""
+class FileTask:
+    """One picture's file, and the file to make of it.
+
+    Attributes:
+        source: a picture of any kind that can be read.
+        target: where what comes of it goes.
+    """
 
     source: Path
     target: Path
@@ -23,22 +31,31 @@ class Pair:
 
 @dataclass
 class Plan:
-    """All pairs, in the order of their names.
+    """All tasks, in the order of their files' names.
 
     Attributes:
-        pairs: what to do.
+        tasks: what to do.
         failures: what could not be read, and why.
         others: how many files in folders are no pictures by their suffix.
         kind: the format of what is made.
     """
 
-    pairs: list[Pair] = field(default_factory=list)
+    tasks: list[FileTask] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
     others: int = 0
     kind: str = "png"
 
+    def remove_leftovers(self) -> None:
+        """Remove what runs that were killed left half-written beside the targets."""
+        names: dict[Path, set[str]] = defaultdict(set)
+        for task in self.tasks:
+            names[task.target.parent].add(task.target.name)
+        for folder, those in names.items():
+            with contextlib.suppress(OSError):  # the pictures themselves will say what is wrong
+                remove_leftovers(folder, those)
 
-def plan(inputs: Sequence[Path], output: Path, kind: str | None, keep_suffix: bool = False) -> Plan:
+
+def plan(inputs: Sequence[Path], output: Path, kind: str | None = None, keep_suffix: bool = False) -> Plan:
     """Pair every input with its output.
 
     A single file may be given a file as its output; all else goes into a folder, where the structure below
@@ -53,12 +70,21 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None, keep_suffix: bo
 
     Raises:
         ConfigError: two inputs would make the same output, or an output is an input.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from invertible_rescaling.pipeline import plan
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "a.jpg").touch()
+        ...     [task.target.name for task in plan([Path(folder)], Path("small"), "png").tasks]
+        ['a.png']
     """
     suffix = output.suffix.lower()
     if len(inputs) == 1 and inputs[0].is_file() and suffix in _OF_FORMATS and not output.is_dir():
         if kind not in (None, _OF_FORMATS[suffix]):
             raise ConfigError(f"--format {kind} does not go with the name {output}; leave one out")
-        found = Plan([Pair(inputs[0], output)], kind=_OF_FORMATS[suffix])
+        found = Plan([FileTask(inputs[0], output)], kind=_OF_FORMATS[suffix])
     else:
         if output.exists() and not output.is_dir():
             raise ConfigError(f"{output} is a file, where a folder is needed; name another OUT")
@@ -74,7 +100,7 @@ def pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]
     found = Plan()
     for given in inputs:
         _add(found, given, None, False)
-    return list(dict.fromkeys(pair.source for pair in found.pairs)), found.failures
+    return list(dict.fromkeys(pair.source for pair in found.tasks)), found.failures
 
 
 def _add(found: Plan, given: Path, output: Path | None, keep_suffix: bool) -> None:
@@ -91,7 +117,7 @@ def _add(found: Plan, given: Path, output: Path | None, keep_suffix: bool) -> No
 
 def _pair(found: Plan, source: Path, folder: Path, keep_suffix: bool) -> None:
     name = source.name if keep_suffix else source.stem
-    found.pairs.append(Pair(source, folder / (name + SUFFIXES[found.kind])))
+    found.tasks.append(FileTask(source, folder / (name + SUFFIXES[found.kind])))
 
 
 def _files_in(folder: Path, output: Path | None, found: Plan) -> list[Path]:
@@ -117,10 +143,10 @@ def _files_in(folder: Path, output: Path | None, found: Plan) -> list[Path]:
 
 def _check(found: Plan) -> None:
     """Refuse what would lose a picture before anything is written."""
-    sources = {os.path.realpath(pair.source): pair.source for pair in found.pairs}
+    sources = {os.path.realpath(pair.source): pair.source for pair in found.tasks}
     targets: dict[str, Path] = {}
-    unique: dict[tuple[str, str], Pair] = {}
-    for pair in found.pairs:
+    unique: dict[tuple[str, str], FileTask] = {}
+    for pair in found.tasks:
         source, target = os.path.realpath(pair.source), os.path.realpath(pair.target)
         if (source, target) in unique:  # the same file, given twice
             continue
@@ -133,4 +159,4 @@ def _check(found: Plan) -> None:
                 "Pass --keep-suffix if the suffixes differ, or do the folders one by one"
             )
         targets[target] = pair.source
-    found.pairs = list(unique.values())
+    found.tasks = list(unique.values())

@@ -1,6 +1,5 @@
 """A run over many pictures: how many at a time, what is told of it, and the exit code."""
 
-import contextlib
 import os
 import time
 from collections import Counter, defaultdict
@@ -10,10 +9,9 @@ from pathlib import Path
 import torch
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.files import remove_leftovers
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.paths import Plan
-from invertible_rescaling.pipeline.tasks import Options, Outcome, Task
+from invertible_rescaling.pipeline.paths import FileTask, Plan
+from invertible_rescaling.pipeline.tasks import FileOutcome, RescaleOptions
 from invertible_rescaling.pipeline.workers import outcomes
 
 __all__: list[str] = []  # for the command line alone
@@ -39,14 +37,14 @@ def share(jobs: int | None, tasks: int, device: str) -> tuple[int, int]:
     return used, max(1, min(cores, torch.get_num_threads()) // used)
 
 
-def process(plan: Plan, options: Options, jobs: int | None, console: Console) -> int:
+def process(plan: Plan, options: RescaleOptions, jobs: int | None, console: Console) -> int:
     """Do all that is planned; return 0, 1 if anything failed, or 130 if interrupted.
 
     Raises:
         ConfigError: there is nothing to do.
     """
 
-    def work(tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def work(tasks: Sequence[FileTask]) -> Iterator[FileOutcome]:
         count, threads = share(jobs, len(tasks), options.choice.device)
         return outcomes(tasks, options, count, threads)
 
@@ -54,19 +52,19 @@ def process(plan: Plan, options: Options, jobs: int | None, console: Console) ->
 
 
 def oversee(
-    plan: Plan, what: str, work: Callable[[Sequence[Task]], Iterator[Outcome]], console: Console
+    plan: Plan, what: str, work: Callable[[Sequence[FileTask]], Iterator[FileOutcome]], console: Console
 ) -> int:
     """Let ``work`` do all that is planned, tell what comes of it, and return as :func:`process` does.
 
     Raises:
         ConfigError: there is nothing to do.
     """
-    if not plan.pairs and not plan.failures:
+    if not plan.tasks and not plan.failures:
         raise ConfigError("no pictures were found; known are .png, .jpg, .webp, .tif and the like")
     started = time.perf_counter()
     failures = [f"{path}: {why}" for path, why in plan.failures]
-    tasks = [Task(pair.source, pair.target) for pair in plan.pairs]
-    clean(tasks)
+    tasks = plan.tasks
+    plan.remove_leftovers()
     counts: Counter[str] = Counter()
     notes: dict[str, list[Path]] = defaultdict(list)
     interrupted = False
@@ -77,7 +75,7 @@ def oversee(
                 advance()
     except KeyboardInterrupt:
         interrupted = True
-        clean(tasks)
+        plan.remove_leftovers()
     for note, paths in notes.items():
         console.note(f"{note} ({_listed(paths)})")
     for failure in failures:
@@ -95,22 +93,14 @@ def oversee(
     return 1 if failures else 0
 
 
-def _tally(outcome: Outcome, counts: Counter[str], failures: list[str], notes: dict[str, list[Path]]) -> None:
+def _tally(
+    outcome: FileOutcome, counts: Counter[str], failures: list[str], notes: dict[str, list[Path]]
+) -> None:
     counts[outcome.status] += 1
     if outcome.status == "failed":
         failures.append(f"{outcome.source}: {outcome.problem}")
     for note in outcome.notes:
         notes[note].append(outcome.source)
-
-
-def clean(tasks: Sequence[Task]) -> None:
-    """Remove what a run that was killed has left half-written."""
-    names: dict[Path, set[str]] = defaultdict(set)
-    for task in tasks:
-        names[task.target.parent].add(task.target.name)
-    for folder, those in names.items():
-        with contextlib.suppress(OSError):  # the pictures themselves will say what is wrong
-            remove_leftovers(folder, those)
 
 
 def _listed(paths: Sequence[Path]) -> str:

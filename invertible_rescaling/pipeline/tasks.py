@@ -1,7 +1,7 @@
 """The task for one picture: read, shrink or enlarge, record where it comes from, write."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -9,14 +9,15 @@ import torch
 from invertible_rescaling.errors import ConfigError, ImageError, RescalingError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture
-from invertible_rescaling.pipeline.networks import Choice, Network, choice_for, load
+from invertible_rescaling.pipeline.networks import ModelChoice, Network, choice_for, load
+from invertible_rescaling.pipeline.paths import FileTask
 from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
 
-__all__: list[str] = []  # for the command line alone
+__all__ = ["FileOutcome", "RescaleOptions", "rescale_file"]
 
 
 @dataclass(frozen=True)
-class Options:
+class RescaleOptions:
     """The options of all pictures of a run.
 
     Attributes:
@@ -32,7 +33,7 @@ class Options:
     """
 
     direction: str
-    choice: Choice
+    choice: ModelChoice = field(default_factory=ModelChoice)
     kind: str = "png"
     quality: int | None = None
     tile: int | None = None
@@ -48,15 +49,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One picture's file, and the file to make of it."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
+class FileOutcome:
     """The outcome of a task.
 
     Attributes:
@@ -72,10 +65,24 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def perform(task: Task, options: Options) -> Outcome:
-    """Do one task; whatever goes wrong with it is its outcome."""
+def rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
+    """Shrink or bring back one file; whatever goes wrong with it is its outcome.
+
+    The model is kept for the next call. What is written says in its metadata how to bring it back.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from pathlib import Path
+        >>> from invertible_rescaling.images import write_image
+        >>> from invertible_rescaling.pipeline import FileTask, ModelChoice, RescaleOptions, rescale_file
+        >>> options = RescaleOptions("downscale", ModelChoice("linear_x2"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_image(Path(folder, "a.png"), torch.rand(3, 20, 24))
+        ...     rescale_file(FileTask(Path(folder, "a.png"), Path(folder, "small.png")), options).status
+        'done'
+    """
     try:
-        return _perform(task, options)
+        return _rescale_file(task, options)
     except MemoryError:
         problem = "there is not enough memory for it; try --jobs 1, or a smaller --tile"
     except RescalingError as error:
@@ -87,7 +94,7 @@ def perform(task: Task, options: Options) -> Outcome:
         problem = str(error).strip().splitlines()[0]
         if "memory" in problem:
             problem = f"there is not enough memory for it ({problem}); try --jobs 1, or a smaller --tile"
-    return Outcome(task.source, "failed", problem)
+    return FileOutcome(task.source, "failed", problem)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class _Job:
     notes: tuple[str, ...] = ()
 
 
-def _perform(task: Task, options: Options) -> Outcome:
+def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
     exists, down = task.target.exists(), options.direction == "downscale"
     if exists and not (options.resume or options.force):
         raise ImageError(f"{task.target} exists; pass --resume to skip what is done, or --force to overwrite")
@@ -109,12 +116,12 @@ def _perform(task: Task, options: Options) -> Outcome:
     content = task.source.read_bytes()
     source_sha256 = hashlib.sha256(content).hexdigest()
     if exists and options.resume and down and _is_done(task, options, source_sha256, load(options.choice)):
-        return Outcome(task.source, "skipped")  # without unpacking what may be large
+        return FileOutcome(task.source, "skipped")  # without unpacking what may be large
     picture = decode_picture(content, max_pixels=options.max_pixels)
     del content
     job = _Job(picture, load(options.choice), picture.size, picture.notes) if down else _up(picture, options)
     if exists and options.resume and not down and _is_done(task, options, source_sha256, job.network):
-        return Outcome(task.source, "skipped")
+        return FileOutcome(task.source, "skipped")
     if exists and not options.force:
         raise ImageError(
             f"{task.target} exists, and was not made of this file with this model; pass --force to overwrite"
@@ -135,10 +142,10 @@ def _perform(task: Task, options: Options) -> Outcome:
     encoded = encode_picture(made, options.kind, quality=options.quality)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(task.target, encoded)
-    return Outcome(task.source, "done", notes=job.notes)
+    return FileOutcome(task.source, "done", notes=job.notes)
 
 
-def _up(picture: Picture, options: Options) -> _Job:
+def _up(picture: Picture, options: RescaleOptions) -> _Job:
     """The LR picture as it was made, and how to bring it back: as it says, or as the options say."""
     notes = [*picture.notes]
     try:
@@ -197,7 +204,7 @@ def edited(picture: Picture, record: Record, kind: str = "lr") -> str | None:
     return None
 
 
-def _is_done(task: Task, options: Options, source_sha256: str, network: Network) -> bool:
+def _is_done(task: FileTask, options: RescaleOptions, source_sha256: str, network: Network) -> bool:
     """Return whether the task's file is there already: whole, and made of this source with this network."""
     try:
         picture = decode_picture(task.target.read_bytes(), max_pixels=options.max_pixels)

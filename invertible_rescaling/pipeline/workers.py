@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
-from invertible_rescaling.pipeline.tasks import Options, Outcome, Task, perform
+from invertible_rescaling.pipeline.paths import FileTask
+from invertible_rescaling.pipeline.tasks import FileOutcome, RescaleOptions, rescale_file
 
 __all__: list[str] = []  # for the command line alone
 
 
-def outcomes(tasks: Sequence[Task], options: Options, jobs: int, threads: int) -> Iterator[Outcome]:
+def outcomes(
+    tasks: Sequence[FileTask], options: RescaleOptions, jobs: int, threads: int
+) -> Iterator[FileOutcome]:
     """Perform all tasks and yield what comes of each, in the order they are done.
 
     Args:
@@ -32,7 +35,7 @@ def outcomes(tasks: Sequence[Task], options: Options, jobs: int, threads: int) -
         torch.set_num_threads(threads)
         try:
             for task in tasks:
-                yield perform(task, options)
+                yield rescale_file(task, options)
         finally:
             torch.set_num_threads(before)
         return
@@ -59,34 +62,34 @@ def outcomes(tasks: Sequence[Task], options: Options, jobs: int, threads: int) -
 class _Worker:
     """A process, the task it has, and the way to it. The end of the connection is its order to stop."""
 
-    def __init__(self, options: Options, threads: int) -> None:
+    def __init__(self, options: RescaleOptions, threads: int) -> None:
         # spawn: torch's threads do not survive a fork, nor does a GPU
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, options, threads), daemon=True)
-        self.task: Task | None = None
+        self.task: FileTask | None = None
         self.dead = False
         self.process.start()
         theirs.close()
 
-    def give(self, task: Task | None) -> None:
+    def give(self, task: FileTask | None) -> None:
         self.task = task
         if task is not None:
             with contextlib.suppress(OSError):  # it has died, which take() will say
                 self.connection.send(task)
 
-    def take(self) -> Outcome:
+    def take(self) -> FileOutcome:
         task, self.task = self.task, None
         if task is None:
             raise RuntimeError("take() without a task: give() comes first")
         try:
-            outcome: Outcome = self.connection.recv()
+            outcome: FileOutcome = self.connection.recv()
         except (EOFError, OSError):
             self.dead = True
             self.process.join()
             how = f"its worker process ended with code {self.process.exitcode}"
             killed = " (out of memory? try --jobs 1)" if self.process.exitcode == -signal.SIGKILL else ""
-            return Outcome(task.source, "failed", how + killed)
+            return FileOutcome(task.source, "failed", how + killed)
         return outcome
 
     def stop(self) -> None:
@@ -97,7 +100,7 @@ class _Worker:
         self.process.close()
 
 
-def _serve(connection: Connection, options: Options, threads: int) -> None:
+def _serve(connection: Connection, options: RescaleOptions, threads: int) -> None:
     """A worker's life: tasks in, outcomes out, until the other end is closed or gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them; the parent sees to it
     torch.set_num_threads(threads)
@@ -107,7 +110,7 @@ def _serve(connection: Connection, options: Options, threads: int) -> None:
             task = connection.recv()
         except (EOFError, OSError):
             return
-        answer = perform(task, options)
+        answer = rescale_file(task, options)
         try:
             connection.send(answer)
         except OSError:

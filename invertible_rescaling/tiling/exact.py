@@ -52,7 +52,7 @@ def shrink(
             state = _run(steps, _padded_into(buffer, image), tile)
             low = state[..., :channels].permute(2, 0, 1)
             for window in windows(out.shape[2], out.shape[3], tile // scale, 0):
-                window.place(quantize(window.cut(low), bits), result)
+                window.paste(quantize(window.crop(low), bits), result)
 
 
 def enlarge(
@@ -84,7 +84,7 @@ def enlarge(
             state = buffer.permute(2, 0, 1)[None]
             state[0, :channels] = image
             for window in windows(height, width, tile // scale, 0):
-                window.place(z(index, window), state[:, channels:])
+                window.paste(z(index, window), state[:, channels:])
             hr = _run(steps, buffer, tile).permute(2, 0, 1)
             result.copy_(hr[:, : result.shape[1], : result.shape[2]]).clamp_(0, 1)
 
@@ -120,12 +120,12 @@ def _change(step: CouplingStep, halo: int, state: Tensor, side: int) -> Tensor:
     due = True
     while due:
         for window in windows(state.shape[0], state.shape[1], side, halo):
-            found = [network(window.cut(read), window.cut(written), window) for network in networks]
-            made = [window.own(output) for output in found if output is not None]
+            found = [network(window.crop(read), window.crop(written), window) for network in networks]
+            made = [window.inner(output) for output in found if output is not None]
             if len(made) == len(networks):
-                target = window.target(written)
+                target = window.view(written)
                 target.copy_(step.combine(target, *made))
-        due = sum(network.settle() for network in networks) > 0
+        due = sum(network.finish_pass() for network in networks) > 0
     return state
 
 

@@ -14,10 +14,10 @@ __all__: list[str] = []  # for layerwise alone
 class TiledEvaluation:
     """One evaluation of a network on one image, in passes over the image's tiles.
 
-    Each pass gets as far as what earlier ones know of the image lets it: at the first global pooling that is
-    not settled yet it takes the tile's share of mean and maximum, and gives the rest of the tile up. After
-    the pass over all tiles :meth:`settle` closes it, and the next gets one pooling further. Poolings are told
-    apart by the order of calls, so that a module used in several places is not mixed up.
+    Each pass stops at the first global pooling whose statistics are unknown, and records the tile's sum and
+    maximum. After a pass over all tiles :meth:`finish_pass` makes the statistics of the image of them, which
+    the next pass uses. Poolings are told apart by the order of calls, as one module may be used in several
+    places.
 
     Args:
         network: computes the same each time; what it reads is the same in all passes.
@@ -25,7 +25,7 @@ class TiledEvaluation:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._settled: list[tuple[Tensor, Tensor]] = []
+        self._known: list[tuple[Tensor, Tensor]] = []
         self._shares: list[tuple[Tensor, Tensor]] = []
         self._pixels = 0
 
@@ -38,25 +38,25 @@ class TiledEvaluation:
             window: which part of the image that is.
         """
         try:
-            with pooling(_Rule(self._settled, window)):
+            with pooling(_Rule(self._known, window)):
                 return run_subnet(self._network, read, like)
-        except _NotSettledError as end:
+        except _UnknownStatisticsError as end:
             self._shares.append(end.share)
             self._pixels += window.pixels
             return None
 
-    def settle(self) -> bool:
+    def finish_pass(self) -> bool:
         """End a pass; return whether it has found anything new, so that another is due."""
         if not self._shares:
             return False
         sums, peaks = (torch.stack(found) for found in zip(*self._shares, strict=True))
         peak = peaks.amax(0)
-        self._settled.append(((sums.sum(0) / self._pixels).to(peak.dtype), peak))
+        self._known.append(((sums.sum(0) / self._pixels).to(peak.dtype), peak))
         self._shares, self._pixels = [], 0
         return True
 
 
-class _NotSettledError(Exception):
+class _UnknownStatisticsError(Exception):
     """Ends the evaluation of a tile, with its share of sum and maximum."""
 
     def __init__(self, share: tuple[Tensor, Tensor]) -> None:
@@ -82,7 +82,7 @@ class _Rule:
                 f"(1, C, {bottom - top}, {right - left}), got {tuple(x.shape)}; pass overlap= to go by "
                 "independent tiles"
             )
-        raise _NotSettledError(_sum_and_peak(self._window.own(x)))
+        raise _UnknownStatisticsError(_sum_and_peak(self._window.inner(x)))
 
 
 def _sum_and_peak(x: Tensor) -> tuple[Tensor, Tensor]:

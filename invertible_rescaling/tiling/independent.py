@@ -26,7 +26,7 @@ def shrink(
     """Fill LR images ``out`` with ``function`` of windows of ``hr``; tile and overlap are in HR pixels."""
     for image, result in zip(torch.split(hr, 1), torch.split(out, 1), strict=True):
         for window in _aligned(out, tile, overlap, scale):
-            window.place(function(window.cut(image, scale)), result)
+            window.paste(function(window.crop(image, scale)), result)
 
 
 def enlarge(
@@ -41,7 +41,7 @@ def enlarge(
     """Fill HR images ``out`` with ``function`` of windows of ``lr`` and of the latent ``z``."""
     for index, (image, result) in enumerate(zip(torch.split(lr, 1), torch.split(out, 1), strict=True)):
         for window in _aligned(lr, tile, overlap, scale):
-            window.place(function(window.cut(image), z(index, window)), result, scale)
+            window.paste(function(window.crop(image), z(index, window)), result, scale)
 
 
 def latent_in_windows(
@@ -59,17 +59,17 @@ def latent_in_windows(
     """
     if isinstance(latent, Tensor):
         check(lr, latent)
-        return lambda index, window: window.cut(latent[index : index + 1])
+        return lambda index, window: window.crop(latent[index : index + 1])
     radius = declared_receptive_radius(latent)
     if radius is None:
         return latent_in_windows(latent(lr), lr, check)
 
     def of_window(index: int, window: Window) -> Tensor:
         around = window.around(radius, lr.shape[2], lr.shape[3])
-        image = around.cut(lr[index : index + 1])
+        image = around.crop(lr[index : index + 1])
         z = latent(image)
         check(image, z)
-        return around.own(z)
+        return around.inner(z)
 
     return of_window
 
@@ -80,16 +80,16 @@ def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
     Raises:
         ConfigError: how far a layer or a sub-network reaches is not known.
     """
-    radius, grain = 0, 1
+    radius, scale = 0, 1
     for index, layer in enumerate(flow):
         coupling = as_coupling(index, layer)
         if coupling is None:
-            radius += grain  # from anywhere in a cell of the finer state to the edges of the coarser one's
-            grain *= 2
+            radius += scale  # from anywhere in a cell of the finer state to the edges of the coarser one's
+            scale *= 2
             continue
         radii = (max(map(receptive_radius_of, step.networks), default=0) for step in coupling.steps())
-        radius += grain * sum(radii)
-    return radius + grain * (declared_receptive_radius(latent) or 0)
+        radius += scale * sum(radii)
+    return radius + scale * (declared_receptive_radius(latent) or 0)
 
 
 def _aligned(lr: Tensor, tile: int, overlap: int, scale: int) -> Iterable[Window]:

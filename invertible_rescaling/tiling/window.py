@@ -14,7 +14,7 @@ Box = tuple[int, int, int, int]
 class Window:
     """A tile ``[top, bottom) x [left, right)`` and the window ``seen`` around it that it is computed from.
 
-    Images are ``(..., H, W)``, with ``grain`` of their pixels to one of the window's on each side.
+    Images are ``(..., H, W)``, with ``scale`` of their pixels to one of the window's on each side.
     """
 
     tile: Box
@@ -26,24 +26,24 @@ class Window:
         top, bottom, left, right = self.tile
         return (bottom - top) * (right - left)
 
-    def cut(self, image: Tensor, grain: int = 1) -> Tensor:
+    def crop(self, image: Tensor, scale: int = 1) -> Tensor:
         """Return the part of an image that is seen."""
-        return _part(image, self.seen, grain)
+        return _part(image, self.seen, scale)
 
-    def own(self, found: Tensor, grain: int = 1) -> Tensor:
+    def inner(self, found: Tensor, scale: int = 1) -> Tensor:
         """The tile's part of ``found``, which covers what is seen."""
         above, left = self.seen[0], self.seen[2]
         top, bottom, start, end = self.tile
-        return _part(found, (top - above, bottom - above, start - left, end - left), grain)
+        return _part(found, (top - above, bottom - above, start - left, end - left), scale)
 
-    def target(self, image: Tensor, grain: int = 1) -> Tensor:
+    def view(self, image: Tensor, scale: int = 1) -> Tensor:
         """The tile's place in an image; smaller than the tile where the image ends."""
-        return _part(image, self.tile, grain)
+        return _part(image, self.tile, scale)
 
-    def place(self, found: Tensor, image: Tensor, grain: int = 1) -> None:
+    def paste(self, found: Tensor, image: Tensor, scale: int = 1) -> None:
         """Write the tile's part of ``found``, which covers what is seen, to its place in an image."""
-        target = self.target(image, grain)
-        target.copy_(self.own(found, grain)[..., : target.shape[-2], : target.shape[-1]])
+        target = self.view(image, scale)
+        target.copy_(self.inner(found, scale)[..., : target.shape[-2], : target.shape[-1]])
 
     def around(self, margin: int, height: int, width: int) -> "Window":
         """Return the seen part as a tile, itself seen with ``margin`` around within ``height x width``."""
@@ -64,8 +64,8 @@ def windows(height: int, width: int, side: int, overlap: int) -> Iterator[Window
             yield Window(tile, _grown(tile, overlap, height, width))
 
 
-def _part(image: Tensor, box: Box, grain: int) -> Tensor:
-    top, bottom, left, right = (edge * grain for edge in box)
+def _part(image: Tensor, box: Box, scale: int) -> Tensor:
+    top, bottom, left, right = (edge * scale for edge in box)
     return image[..., top:bottom, left:right]
 
 

@@ -16,7 +16,7 @@ from invertible_rescaling.training.state import load_newest_state
 from invertible_rescaling.weights import weights_of
 
 
-def begun(options: TrainingConfig) -> dict[str, Any] | None:
+def resumable_config(options: TrainingConfig) -> dict[str, Any] | None:
     """Return the options that identify a run to be resumed; ``None`` where one begins."""
     found = load_newest_state(options.out / "state", lambda line: None) if options.resume == "auto" else None
     return None if found is None else found[2]["fixed"]
@@ -96,7 +96,7 @@ def chosen_weights(options: TrainingConfig) -> Path | str | None:
     return Path(given) if given is not None and os.path.isfile(given) else given
 
 
-def told_weights(options: TrainingConfig) -> str | None:
+def weights_label(options: TrainingConfig) -> str | None:
     """``--weights`` as it is noted with the run: ``DEFAULT`` will be another member some day."""
     chosen = chosen_weights(options)
     if isinstance(chosen, str) and options.model in list_models(pretrained=True):

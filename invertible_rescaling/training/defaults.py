@@ -16,7 +16,7 @@ _RATES = {"soap": 3e-3, "adam-dct": 3e-3, "adam": 8e-4}
 _RATE_OF_TRAINED = 3e-4  # of those tried the one that cost trained weights least: docs/training.md
 
 
-def settle_recipe(
+def resolve_recipe(
     options: TrainingConfig, model: nn.Module, scale: int, device: torch.device
 ) -> TrainingConfig:
     """Replace what was left to the program by what it means for a model on a device.
@@ -33,14 +33,14 @@ def settle_recipe(
     options = replace(
         options,
         optimizer=optimizer,
-        start=_settle_start(options, model),
+        start=_resolve_start(options, model),
         lr=_default_rate(options, optimizer) if options.lr is None else options.lr,
         batch_size=options.batch_size or (4 if small else 16),
         patch=options.patch or patch,
     )
     if options.steps is None and options.fit is None:
         options = replace(options, **({"fit": ON_CPU_SECONDS} if small else {"steps": 50_000}))
-    return options if options.steps is None else settle_steps(options, options.steps)
+    return options if options.steps is None else resolve_steps(options, options.steps)
 
 
 def _default_rate(options: TrainingConfig, optimizer: str) -> float:
@@ -55,14 +55,14 @@ def small_patch(model: nn.Module, scale: int) -> int:
     return 16 * scale if is_linear(model) else max(48, 12 * scale)
 
 
-def settle_steps(options: TrainingConfig, steps: int) -> TrainingConfig:
+def resolve_steps(options: TrainingConfig, steps: int) -> TrainingConfig:
     """Fix how many steps there are, and with that what depends on it."""
     warmup = min(500, 20 + steps // 20) if options.warmup is None else options.warmup
     ema = min(0.999, max(0.9, 1 - 20 / steps)) if options.ema is None else options.ema
     return replace(options, steps=steps, fit=None, warmup=warmup, ema=ema)
 
 
-def _settle_start(options: TrainingConfig, model: nn.Module) -> str:
+def _resolve_start(options: TrainingConfig, model: nn.Module) -> str:
     possible = takes_linear(model)
     if options.start == "auto":
         return "linear" if possible and options.weights is None else "none"
@@ -108,4 +108,4 @@ def start_options(
         stop_after=None,
         validate_every=options.start_steps,
     )
-    return settle_steps(own, options.start_steps)
+    return resolve_steps(own, options.start_steps)

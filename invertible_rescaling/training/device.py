@@ -15,7 +15,7 @@ from invertible_rescaling.training.patches import ImagePair
 SHARE = 0.3  # of the free GPU memory that images may take unasked: DIV2K's 800 take 6.6 GB
 
 
-def settle(options: TrainingConfig, device: torch.device) -> tuple[TrainingConfig, list[str]]:
+def resolve_auto(options: TrainingConfig, device: torch.device) -> tuple[TrainingConfig, list[str]]:
     """Replace every ``auto`` that shapes the run by what it means on a device; say what is to be known of it.
 
     Raises:

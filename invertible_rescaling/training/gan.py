@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, mse_loss
 
 from invertible_rescaling.training.config import OptionError, TrainingConfig
-from invertible_rescaling.training.moments import moments_of, restore_moments
+from invertible_rescaling.training.optimizer_state import optimizer_tensors, restore_optimizer
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,9 @@ class Adversary:
     def state(self) -> dict[str, Tensor]:
         """Return the state for :meth:`restore`."""
         weights = {f"model.{name}": tensor for name, tensor in self.discriminator.state_dict().items()}
-        return weights | {f"adam.{name}": tensor for name, tensor in moments_of(self._optimizer).items()}
+        return weights | {
+            f"adam.{name}": tensor for name, tensor in optimizer_tensors(self._optimizer).items()
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a state."""
@@ -192,7 +194,7 @@ class Adversary:
             for prefix in ("model.", "adam.")
         )
         self.discriminator.load_state_dict(weights)
-        restore_moments(self._optimizer, moments)
+        restore_optimizer(self._optimizer, moments)
 
 
 @contextmanager

@@ -17,14 +17,14 @@ from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.models import AnyModel
-from invertible_rescaling.training.build import told_weights
+from invertible_rescaling.training.build import weights_label
 from invertible_rescaling.training.config import OptionError, TrainingConfig
-from invertible_rescaling.training.defaults import settle_steps
+from invertible_rescaling.training.defaults import resolve_steps
 from invertible_rescaling.training.device import compile_model
 from invertible_rescaling.training.gan import Adversary
 from invertible_rescaling.training.graph import DeviceStep
-from invertible_rescaling.training.moments import moments_of, restore_moments
 from invertible_rescaling.training.objective import objective_for
+from invertible_rescaling.training.optimizer_state import optimizer_tensors, restore_optimizer
 from invertible_rescaling.training.optimizers import make_optimizer, refresh_if_due, set_rate
 from invertible_rescaling.training.patches import PatchSampler
 from invertible_rescaling.training.prefetch import Prefetched
@@ -94,7 +94,7 @@ class Run:
                 options.clip,
             )
         self._images = fingerprint(images)
-        self._weights = told_weights(options)
+        self._weights = weights_label(options)
         self._first = self.step = 0
         self.best, self.best_step = -math.inf, 0
         self.skipped_in_a_row = 0
@@ -227,7 +227,7 @@ class Run:
         if self._fit is not None:
             left = self._fit - (time.monotonic() - started) - validation
             more = max(1, int(0.97 * self._least(left) / (step + after)))
-            self._settle_steps(self.step + more)
+            self._resolve_steps(self.step + more)
             bar.total = self.options.steps
             self._count_again_at = self.step + max(_AGAIN, more // 10) if made == _TIMED.stop else -1
             self._timed_from = self._now(), self.step
@@ -236,8 +236,8 @@ class Run:
         some = "the step" if to_go == 1 else f"the {to_go} steps"
         self.say(f"{step:.3g} s a step: about {time_left} for {some} to go of {self.options.steps}")
 
-    def _settle_steps(self, steps: int) -> None:
-        self.options = settle_steps(
+    def _resolve_steps(self, steps: int) -> None:
+        self.options = resolve_steps(
             replace(self.options, warmup=self._asked.warmup, ema=self._asked.ema), steps
         )
         self.ema.set_decay(self.options.ema or 0.0)
@@ -434,7 +434,7 @@ class Run:
         if self.accelerator.is_main_process:
             tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
             tensors |= {f"ema.{name}": t for name, t in self.ema.state_dict().items()}
-            tensors |= {f"optimizer.{name}": t for name, t in moments_of(self.optimizer).items()}
+            tensors |= {f"optimizer.{name}": t for name, t in optimizer_tensors(self.optimizer).items()}
             if self.adversary is not None:
                 tensors |= {f"adversary.{name}": t for name, t in self.adversary.state().items()}
             scaler = self.accelerator.scaler
@@ -503,7 +503,7 @@ class Run:
             )
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load_state_dict(_part(tensors, "ema."))
-        restore_moments(self.optimizer, _part(tensors, "optimizer."))
+        restore_optimizer(self.optimizer, _part(tensors, "optimizer."))
         if self.adversary is not None:
             self.adversary.restore(_part(tensors, "adversary."))
         if self.accelerator.scaler is not None and facts["scaler"]:

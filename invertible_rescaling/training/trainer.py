@@ -22,12 +22,12 @@ from tqdm import tqdm
 from invertible_rescaling.errors import DtypeError, ShapeError
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.rescaler import InvertibleRescaler
-from invertible_rescaling.training.build import begun, build_model, check_model
+from invertible_rescaling.training.build import build_model, check_model, resumable_config
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.data import demo_images, hold_out, training_images, validation_folder
-from invertible_rescaling.training.defaults import settle_recipe, start_options
+from invertible_rescaling.training.defaults import resolve_recipe, start_options
 from invertible_rescaling.training.demo import demo_options, finish_demo
-from invertible_rescaling.training.device import device_for_images, settle
+from invertible_rescaling.training.device import device_for_images, resolve_auto
 from invertible_rescaling.training.div2k import download_div2k
 from invertible_rescaling.training.patches import ImagePair, PatchSampler
 from invertible_rescaling.training.run import Run
@@ -136,7 +136,7 @@ class Trainer:
         # Without this, accelerate would take several processes on a machine without a GPU for unrelated ones.
         cpu = self.config.cpu or not torch.accelerator.is_available()
         device = None if cpu else torch.accelerator.current_accelerator()
-        options, lines = settle(self.config, device or torch.device("cpu"))
+        options, lines = resolve_auto(self.config, device or torch.device("cpu"))
         try:
             accelerator = Accelerator(mixed_precision=options.precision, cpu=cpu)
         except ValueError as error:  # how accelerate says that the device lacks a precision
@@ -167,14 +167,14 @@ class Trainer:
         started: float,
         prepare: Prepare | None,
     ) -> TrainingResult:
-        before = begun(options)
+        before = resumable_config(options)
         given = None if self._model is None else check_model(copy.deepcopy(self._model).cpu(), options)
         model = given or build_model(options, None if before is None else before.get("config"))
         if before is not None and options.steps is None:  # it was found out by the first steps
             options = replace(options, steps=before["steps"], fit=None if before["steps"] else options.fit)
         if before is not None and options.lr is None:  # --weights, which set it, may be left out by now
             options = replace(options, lr=before["lr"])
-        options = settle_recipe(options, model, model.scale, accelerator.device)
+        options = resolve_recipe(options, model, model.scale, accelerator.device)
         options.check()  # what is settled now may not fit what was given
         start = "none" if before is not None else options.start  # for rescalers alone
         if isinstance(model, InvertibleRescaler) and start not in ("none", "linear"):

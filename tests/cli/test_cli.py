@@ -24,7 +24,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import sha256_of
 from invertible_rescaling.images import Picture, from_uint8, read_image, read_picture, write_picture
 from invertible_rescaling.pipeline import PictureRescaler
-from invertible_rescaling.pipeline.networks import Choice, load
+from invertible_rescaling.pipeline.networks import ModelChoice, load
 from invertible_rescaling.pipeline.record import KEY, Record, record_of
 from invertible_rescaling.pipeline.run import share
 from invertible_rescaling.testing import randomize
@@ -40,7 +40,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def tiny(weights):
-    """Options that ask for the small model, and one picture at a time."""
+    """RescaleOptions that ask for the small model, and one picture at a time."""
     return ("--weights", weights, "--jobs", 1)
 
 
@@ -54,7 +54,7 @@ def test_a_picture_goes_down_and_up_as_by_the_api(tmp_path, capsys) -> None:
     assert (found.code, found.err) == (0, "")
     assert found.out.startswith("1 done in ")
     assert run(capsys, "upscale", small, restored).code == 0
-    model = load(Choice()).model
+    model = load(ModelChoice()).model
     lr = model.downscale(from_uint8(read_image(source)).unsqueeze(0))
     assert torch.equal(from_uint8(read_image(small)), lr[0])
     sr = model.upscale(lr, size=(37, 50))
@@ -110,7 +110,7 @@ def test_any_size_comes_back(tmp_path, capsys, tiny, height: int, width: int) ->
 
 
 def test_16_bits_carry_more_than_8(weights) -> None:
-    network = load(Choice(None, str(weights)))
+    network = load(ModelChoice(None, str(weights)))
     deep = torch.from_numpy(photograph(64, 64, deep=True).transpose(2, 0, 1).copy())
     wanted = network.model.downscale(deep.float().unsqueeze(0) / 65535, bits=16)[0]
     assert _equal(
@@ -120,7 +120,7 @@ def test_16_bits_carry_more_than_8(weights) -> None:
 
 
 def test_opaque_and_clear_stay_so(weights) -> None:
-    rescaler = PictureRescaler(load(Choice(None, str(weights))).model)
+    rescaler = PictureRescaler(load(ModelChoice(None, str(weights))).model)
     for level in (0, 255):
         picture = Picture(
             torch.full((3, 13, 9), 99, dtype=torch.uint8), torch.full((1, 13, 9), level, dtype=torch.uint8)
@@ -156,7 +156,7 @@ def test_tiles_give_what_the_whole_gives(tmp_path, capsys, tiny) -> None:
     [(2048, {}), (2049, {"tile": 1024}), (8192, {"tile": 1024}), (8193, {"tile": 1024, "overlap": 64})],
 )
 def test_large_pictures_go_in_tiles(weights, side: int, tiles: dict) -> None:
-    assert load(Choice(None, str(weights))).in_tiles(None)._tiles((side, side)) == tiles
+    assert load(ModelChoice(None, str(weights))).in_tiles(None)._tiles((side, side)) == tiles
 
 
 def test_a_tree_keeps_its_structure(tmp_path, capsys, tiny) -> None:

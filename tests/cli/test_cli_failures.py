@@ -15,10 +15,9 @@ import torch
 from PIL import Image
 
 from invertible_rescaling.files import remove_leftovers, write_atomically
-from invertible_rescaling.pipeline import PictureRescaler
+from invertible_rescaling.pipeline import FileTask, PictureRescaler, RescaleOptions
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import Choice
-from invertible_rescaling.pipeline.tasks import Options, Task
+from invertible_rescaling.pipeline.networks import ModelChoice
 from invertible_rescaling.pipeline.workers import outcomes
 from tests.shell import contents, folder_of, photograph, run, run_apart, save, start, tiny_weights
 
@@ -239,8 +238,8 @@ def test_want_of_memory_is_named(tmp_path, capsys, tiny, monkeypatch, error: Exc
 
 def test_a_worker_that_dies_takes_one_picture_with_it(tmp_path, weights) -> None:
     folder = folder_of(tmp_path / "in", 6)
-    tasks = [Task(path, tmp_path / "out" / path.name) for path in sorted(folder.iterdir())]
-    options = Options("downscale", Choice(None, str(weights)))
+    tasks = [FileTask(path, tmp_path / "out" / path.name) for path in sorted(folder.iterdir())]
+    options = RescaleOptions("downscale", ModelChoice(None, str(weights)))
     running = outcomes(tasks, options, 2, 1)
     found = [next(running)]
     children = _children()

@@ -12,7 +12,7 @@ from invertible_rescaling.images import from_uint8
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.training import program
 from invertible_rescaling.training.config import OptionError, TrainingConfig
-from invertible_rescaling.training.device import settle
+from invertible_rescaling.training.device import resolve_auto
 from invertible_rescaling.training.graph import DeviceStep
 from invertible_rescaling.training.objective import BothDirections
 from invertible_rescaling.training.optimizers import make_optimizer, refresh_if_due
@@ -162,12 +162,12 @@ def test_features_are_kept_in_autocasts_dtype(network) -> None:
 
 def test_auto_is_a_graph_on_one_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    options, _ = settle(TrainingConfig(), CUDA)
+    options, _ = resolve_auto(TrainingConfig(), CUDA)
     assert (options.graph, options.compile) == ("on", "off")
-    assert settle(TrainingConfig(), CPU)[0].graph == "off"
-    assert settle(TrainingConfig(reversible=True, compile="off"), CUDA)[0].graph == "off"
+    assert resolve_auto(TrainingConfig(), CPU)[0].graph == "off"
+    assert resolve_auto(TrainingConfig(reversible=True, compile="off"), CUDA)[0].graph == "off"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert settle(TrainingConfig(compile="off"), CUDA)[0].graph == "off"
+    assert resolve_auto(TrainingConfig(compile="off"), CUDA)[0].graph == "off"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_auto_is_a_graph_on_one_gpu(monkeypatch) -> None:
 )
 def test_what_cannot_be_a_graph_is_named(options) -> None:
     with pytest.raises(OptionError, match=rf"--graph on: .*--{next(iter(options))}.*give --graph off"):
-        settle(TrainingConfig(graph="on", **options), CPU)
+        resolve_auto(TrainingConfig(graph="on", **options), CPU)
 
 
 def test_a_step_that_cannot_be_captured_is_made_without(train, tmp_path, monkeypatch) -> None:

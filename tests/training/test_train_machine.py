@@ -10,7 +10,12 @@ from invertible_rescaling.testing import randomize
 from invertible_rescaling.training import ImagePair
 from invertible_rescaling.training import device as machine
 from invertible_rescaling.training.config import OptionError, TrainingConfig
-from invertible_rescaling.training.device import compile_model, compiler_problem, device_for_images, settle
+from invertible_rescaling.training.device import (
+    compile_model,
+    compiler_problem,
+    device_for_images,
+    resolve_auto,
+)
 from invertible_rescaling.training.prefetch import Prefetched
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -29,31 +34,31 @@ def gpu(monkeypatch):
 
 
 def test_on_a_cpu_auto_is_float32_and_not_compiled():
-    options, said = settle(TrainingConfig(), CPU)
+    options, said = resolve_auto(TrainingConfig(), CPU)
     assert (options.precision, options.compile, said) == ("no", "off", [])
 
 
 def test_on_a_gpu_auto_is_bf16_and_compiled_where_there_is_no_graph(gpu):
     gpu()
-    options, said = settle(TrainingConfig(graph="off"), CUDA)
+    options, said = resolve_auto(TrainingConfig(graph="off"), CUDA)
     assert (options.precision, options.compile, said) == ("bf16", "on", [])
     gpu(bf16=False)
-    assert settle(TrainingConfig(), CUDA)[0].precision == "no"
+    assert resolve_auto(TrainingConfig(), CUDA)[0].precision == "no"
 
 
 def test_what_is_asked_for_is_kept(gpu):
     gpu()
-    options, _ = settle(TrainingConfig(precision="fp16", compile="off"), CUDA)
+    options, _ = resolve_auto(TrainingConfig(precision="fp16", compile="off"), CUDA)
     assert (options.precision, options.compile) == ("fp16", "off")
 
 
 def test_without_a_compiler_auto_says_so_and_on_is_an_error(gpu):
     gpu(problem="InductorError: no Triton")
-    options, said = settle(TrainingConfig(graph="off"), CUDA)
+    options, said = resolve_auto(TrainingConfig(graph="off"), CUDA)
     assert options.compile == "off"
     assert "no Triton" in said[0]
     with pytest.raises(OptionError, match=r"--compile on.*no Triton.*--compile off"):
-        settle(TrainingConfig(compile="on"), CUDA)
+        resolve_auto(TrainingConfig(compile="on"), CUDA)
 
 
 def test_a_compiler_that_fails_is_described_in_one_line(monkeypatch):

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
+from invertible_rescaling.training.moments import optimizer_tensors, restore_optimizer
 from torch import nn
 
 from invertible_rescaling import iirn_x2
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.training.config import TrainingConfig
-from invertible_rescaling.training.moments import moments_of, restore_moments
 from invertible_rescaling.training.optimizers import fixed_bases, make_optimizer, refresh_if_due, set_rate
 from invertible_rescaling.training.soap import SOAP, is_kernel
 
@@ -126,7 +126,7 @@ def test_a_step_that_is_not_finite_changes_nothing(name) -> None:
                 optimizer.found_inf = torch.ones(1)
                 optimizer.step()
                 optimizer.found_inf = None
-        return [*model.parameters(), *moments_of(optimizer).values()]
+        return [*model.parameters(), *optimizer_tensors(optimizer).values()]
 
     for with_bad, without in zip(steps(True), steps(False), strict=True):
         torch.testing.assert_close(with_bad, without, rtol=0, atol=0)
@@ -146,9 +146,9 @@ def test_its_state_resumes_to_the_last_bit(name) -> None:
     optimizer = make_optimizer(whole, options, on_gpu=False)
     for count in range(1, 15):
         step(whole, optimizer, count)
-    cut, saved = copy.deepcopy(whole), {k: t.clone() for k, t in moments_of(optimizer).items()}
+    cut, saved = copy.deepcopy(whole), {k: t.clone() for k, t in optimizer_tensors(optimizer).items()}
     resumed = make_optimizer(cut, options, on_gpu=False)
-    restore_moments(resumed, saved)
+    restore_optimizer(resumed, saved)
     for count in range(15, 25):
         step(whole, optimizer, count)
         step(cut, resumed, count)

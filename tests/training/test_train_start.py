@@ -16,7 +16,7 @@ from invertible_rescaling.testing import randomize
 from invertible_rescaling.training import program
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.data import hold_out
-from invertible_rescaling.training.defaults import settle_recipe, settle_steps
+from invertible_rescaling.training.defaults import resolve_recipe, resolve_steps
 from invertible_rescaling.training.run import Run
 from invertible_rescaling.training.start import linear_model, put_linear
 from invertible_rescaling.training.validation import ValidationImage, load_validation, measure_images
@@ -267,14 +267,14 @@ def test_a_share_of_too_few_images_is_refused() -> None:
 )
 def test_what_is_left_to_the_program_depends_on_model_and_device(name, device, expected) -> None:
     model = create_model(name)
-    settled = settle_recipe(TrainingConfig(model=name), model, model.scale, device)
+    settled = resolve_recipe(TrainingConfig(model=name), model, model.scale, device)
     assert {key: getattr(settled, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("optimizer", ["auto", "adam-dct", "adam"])
 def test_trained_weights_go_on_at_a_lower_rate(optimizer) -> None:
     given = TrainingConfig(optimizer=optimizer, weights="DEFAULT")
-    settled = settle_recipe(given, create_model("iirn_x2"), 2, CPU)
+    settled = resolve_recipe(given, create_model("iirn_x2"), 2, CPU)
     assert (settled.lr, settled.start) == (3e-4, "none")
 
 
@@ -282,11 +282,11 @@ def test_what_is_given_is_kept() -> None:
     given = TrainingConfig(
         lr=1e-4, batch_size=2, patch=32, optimizer="adam", start="none", steps=10, warmup=0, ema=0.0
     )
-    assert settle_recipe(given, create_model("iirn_x2"), 2, CPU) == given
+    assert resolve_recipe(given, create_model("iirn_x2"), 2, CPU) == given
 
 
 def test_short_runs_average_over_few_steps() -> None:
-    assert [settle_steps(TrainingConfig(), steps).ema for steps in (100, 1000, 2000, 50_000)] == [
+    assert [resolve_steps(TrainingConfig(), steps).ema for steps in (100, 1000, 2000, 50_000)] == [
         0.9,
         0.98,
         0.99,

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 
-def moments_of(optimizer: Any) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
     """Adam's moments and counts, named ``INDEX.NAME`` by the index of their parameter."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": t for index, moments in state.items() for name, t in moments.items()}
 
 
-def restore_moments(optimizer: Any, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: Any, tensors: dict[str, Tensor]) -> None:
     """Put the moments back in the memory layout of their parameters, as Adam itself made them."""
     saved = optimizer.state_dict()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
