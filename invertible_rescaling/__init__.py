@@ -22,7 +22,8 @@ from invertible_rescaling.layers.base import Inverse, InvertibleModule, Invertib
 from invertible_rescaling.layers.coupling import AdditiveCoupling, AffineCoupling
 from invertible_rescaling.layers.haar import HaarDownsampling
 from invertible_rescaling.layers.latents import GaussianLatent, Latent, WaveletLatent, ZeroLatent
-from invertible_rescaling.layers.subnets import CRDB, RRDB, ChannelAttention, Conv, DenseBlock
+from invertible_rescaling.layers.subnet_parts import ChannelAttention
+from invertible_rescaling.layers.subnets import CRDB, RRDB, Conv, DenseBlock
 from invertible_rescaling.losses import RescalingLoss
 from invertible_rescaling.metrics import psnr, ssim
 from invertible_rescaling.models.factories import (

@@ -1,4 +1,4 @@
-"""Invertible layers as parts of other libraries' flows: PyTorch's distributions, Pyro, zuko and FrEIA.
+"""Invertible layers in other libraries' flows: adapters for PyTorch's distributions, Pyro, zuko and FrEIA.
 
 None of the last three is imported here: the adapters go by what each of them calls.
 """

@@ -22,7 +22,6 @@ INTERFACE = Path(__file__).with_name("public_api.txt")
 # folder modules import each other, but never round about.
 LEVELS = (
     ("errors", "files", "_clock", "_version"),
-    ("hooks", "pooling"),
     ("kernels",),
     ("functional", "registry", "metrics", "images", "testing"),
     ("layers", "weights"),

@@ -25,7 +25,7 @@ from invertible_rescaling.errors import ConfigError, MissingDependencyError, Val
 from invertible_rescaling.export import Direction, Downscale, Upscale, export_onnx, export_program
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.kernels import fast_kernels
-from invertible_rescaling.layers.subnets import Conv3x3
+from invertible_rescaling.layers.subnet_parts import Conv3x3
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.training.data import photograph
 from tests.strategies import largest_difference, uniform

@@ -28,7 +28,9 @@ from invertible_rescaling import RescalingError
 from invertible_rescaling._clock import STARTED
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.training import PatchSampler, program
-from invertible_rescaling.training.config import OptionError, TrainingConfig, duration, parse_options
+from invertible_rescaling.training.arguments import parse_options
+from invertible_rescaling.training.config import OptionError, TrainingConfig
+from invertible_rescaling.training.flags import duration
 from invertible_rescaling.training.rehearsal import check_gradients, check_graph, race
 
 RESERVE = 10.0  # seconds: for what is left to do when the last weights are written

@@ -1,8 +1,9 @@
-"""Backpropagation through a bijection that keeps its input and its output alone.
+"""Reversible backpropagation: one autograd function, and all that has to be put back around it.
 
-Plain autograd keeps every activation of every sub-network until the backward pass, so memory grows with the
-number of layers. A bijection needs none of that: walking back from the output, each layer's input is its
-inverse, and one sub-network at a time is evaluated again to differentiate it.
+It keeps a bijection's input and output alone. Plain autograd keeps every activation of every sub-network
+until the backward pass, so memory grows with the number of layers. A bijection needs none of that: walking
+back from the output, each layer's input is its inverse, and one sub-network at a time is evaluated again to
+differentiate it.
 """
 
 import threading
@@ -26,7 +27,7 @@ from invertible_rescaling.kernels.dispatch import fast_kernels, is_batched
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.layers.conditioning import apply, check_no_condition
-from invertible_rescaling.layers.coupling import CouplingLayer, CouplingStep, put
+from invertible_rescaling.layers.coupling_step import CouplingLayer, CouplingStep, put
 from invertible_rescaling.layers.hooks import alteration, hooks_of, overridden
 
 __all__ = ["reversible_forward", "reversible_inverse"]

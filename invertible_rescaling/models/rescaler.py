@@ -1,4 +1,4 @@
-"""The invertible rescaler: Haar steps and couplings between an HR image and (LR, z)."""
+"""The invertible rescaler between an HR image and (LR, z): one class, and its docstrings are half of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -17,7 +17,7 @@ from torch import Tensor
 from invertible_rescaling.functional import haar_decompose, haar_reconstruct, quantize
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.layers.base import InvertibleModule
-from invertible_rescaling.layers.coupling import CouplingStep
+from invertible_rescaling.layers.coupling_step import CouplingStep
 from invertible_rescaling.tiling.global_pooling import TiledEvaluation
 from invertible_rescaling.tiling.receptive_field import as_coupling, receptive_radius_of
 from invertible_rescaling.tiling.window import Window, windows

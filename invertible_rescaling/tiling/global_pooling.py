@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError
-from invertible_rescaling.layers.coupling import run_subnet
+from invertible_rescaling.layers.coupling_step import run_subnet
 from invertible_rescaling.layers.pooling import pooling
 from invertible_rescaling.tiling.window import Window
 

@@ -5,18 +5,11 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.layers.base import InvertibleModule
-from invertible_rescaling.layers.coupling import CouplingLayer
+from invertible_rescaling.layers.coupling_step import CouplingLayer
 from invertible_rescaling.layers.haar import HaarDownsampling
 from invertible_rescaling.layers.hooks import hooks_of, overridden
-from invertible_rescaling.layers.subnets import (
-    CRDB,
-    RRDB,
-    ChannelAttention,
-    Conv,
-    Conv3x3,
-    DenseBlock,
-    HiddenConvs,
-)
+from invertible_rescaling.layers.subnet_parts import ChannelAttention, Conv3x3, HiddenConvs
+from invertible_rescaling.layers.subnets import CRDB, RRDB, Conv, DenseBlock
 
 __all__ = ["declared_receptive_radius", "receptive_radius_of"]
 

@@ -1,16 +1,13 @@
 """Everything that training can be told, as one dataclass and as a command line."""
 
-import argparse
-import json
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-from invertible_rescaling.errors import RescalingError
+from invertible_rescaling.training.flags import OptionError, duration, flag, model_part
+
+__all__ = ["OptionError", "TrainingConfig"]
 
 Schedule = Literal["cosine", "steps"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -29,28 +26,6 @@ _FREE = frozenset(
 )
 
 
-class OptionError(RescalingError, ValueError):
-    """Options that do not fit together."""
-
-
-def duration(text: str) -> float:
-    """Turn ``600``, ``90s``, ``10m`` or ``1.5h`` into seconds.
-
-    Raises:
-        ArgumentTypeError: anything else, or zero.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 600, 90s, 10m or 1.5h")
-    return seconds
-
-
-def _flag(group: str, text: str, **more: Any) -> dict[str, Any]:
-    """What ``--help`` says of a field, and how."""
-    return {"group": group, "help": text.replace("%", "%%"), **more}
-
-
 @dataclass(frozen=True)
 class TrainingConfig:
     """The options of a run: what ``invertible-rescaling train --help`` lists, a field for each flag.
@@ -66,34 +41,34 @@ class TrainingConfig:
     """
 
     data: Annotated[
-        Path | None, _flag("data", "images in any subfolders, or DIV2K's layout", metavar="DIR")
+        Path | None, flag("data", "images in any subfolders, or DIV2K's layout", metavar="DIR")
     ] = None
     val: Annotated[
-        Path | None, _flag("data", "validation images; DIV2K's own where it is there", metavar="DIR")
+        Path | None, flag("data", "validation images; DIV2K's own where it is there", metavar="DIR")
     ] = None
     val_fraction: Annotated[
         float,
-        _flag(
+        flag(
             "data",
             "without --val: keep this share of the images, spread over --data, to validate on",
             metavar="F",
         ),
     ] = 0.0
-    val_limit: Annotated[int | None, _flag("data", "validate on the first N images only", metavar="N")] = None
+    val_limit: Annotated[int | None, flag("data", "validate on the first N images only", metavar="N")] = None
     download: Annotated[
-        Path | None, _flag("data", "fetch DIV2K into DIR first and train on it", metavar="DIR")
+        Path | None, flag("data", "fetch DIV2K into DIR first and train on it", metavar="DIR")
     ] = None
-    demo: Annotated[bool, _flag("data", "train a small model on scikit-image's photographs")] = False
-    demo_minutes: Annotated[float, _flag("data", "how long --demo trains", metavar="M")] = 3.0
+    demo: Annotated[bool, flag("data", "train a small model on scikit-image's photographs")] = False
+    demo_minutes: Annotated[float, flag("data", "how long --demo trains", metavar="M")] = 3.0
     sub_images: Annotated[
-        int | None, _flag("data", "draw patches from squares of SIZE; DIV2K's usual is 480", metavar="SIZE")
+        int | None, flag("data", "draw patches from squares of SIZE; DIV2K's usual is 480", metavar="SIZE")
     ] = None
-    sub_image_step: Annotated[int, _flag("data", "from one square to the next", metavar="N")] = 240
-    images_on: Annotated[ImagesOn, _flag("data", "auto: on the GPU if they fit well")] = "auto"
-    model: Annotated[str, _flag("model", "any registered rescaler or super-resolver")] = "iirn_x4"
+    sub_image_step: Annotated[int, flag("data", "from one square to the next", metavar="N")] = 240
+    images_on: Annotated[ImagesOn, flag("data", "auto: on the GPU if they fit well")] = "auto"
+    model: Annotated[str, flag("model", "any registered rescaler or super-resolver")] = "iirn_x4"
     blocks: Annotated[
         tuple[int, ...] | None,
-        _flag(
+        flag(
             "model",
             "couplings per stage: one number or one for each; --weights with fewer are grown to as many",
             metavar="N",
@@ -102,7 +77,7 @@ class TrainingConfig:
     ] = None
     subnet: Annotated[
         str | None,
-        _flag(
+        flag(
             "model",
             "registered sub-network of the couplings: crdb:growth=16",
             metavar="NAME[:OPTION=VALUE,...]",
@@ -110,17 +85,15 @@ class TrainingConfig:
     ] = None
     latent: Annotated[
         str | None,
-        _flag("model", "registered latent: wavelet:correction=none", metavar="NAME[:OPTION=VALUE,...]"),
+        flag("model", "registered latent: wavelet:correction=none", metavar="NAME[:OPTION=VALUE,...]"),
     ] = None
     weights: Annotated[
         str | None,
-        _flag(
-            "model", "start from a checkpoint's path or address, or shipped ones: DEFAULT", metavar="WHICH"
-        ),
+        flag("model", "start from a checkpoint's path or address, or shipped ones: DEFAULT", metavar="WHICH"),
     ] = None
     start: Annotated[
         str,
-        _flag(
+        flag(
             "recipe",
             "linear: train single convolutions first and put them in; none; or a linear model's path, "
             "address or DEFAULT; auto: linear for what can start so and has no --weights",
@@ -128,86 +101,82 @@ class TrainingConfig:
             also="--begin",  # torchrun takes --start for an abbreviation of its own --start-method
         ),
     ] = "auto"
-    start_steps: Annotated[int, _flag("recipe", "of a linear start", metavar="N", also="--begin-steps")] = (
-        2000
-    )
+    start_steps: Annotated[int, flag("recipe", "of a linear start", metavar="N", also="--begin-steps")] = 2000
     steps: Annotated[
-        int | None, _flag("recipe", "by default 50,000 on a GPU, and what fits into an hour on a CPU")
+        int | None, flag("recipe", "by default 50,000 on a GPU, and what fits into an hour on a CPU")
     ] = None
     fit: Annotated[
         float | None,
-        _flag("recipe", "as many steps as fit into this time: 20m, 1.5h", metavar="TIME", type=duration),
+        flag("recipe", "as many steps as fit into this time: 20m, 1.5h", metavar="TIME", type=duration),
     ] = None
-    batch_size: Annotated[int | None, _flag("recipe", "per process; by default 16 on a GPU, 4 on a CPU")] = (
+    batch_size: Annotated[int | None, flag("recipe", "per process; by default 16 on a GPU, 4 on a CPU")] = (
         None
     )
     patch: Annotated[
-        int | None, _flag("recipe", "side of the HR crops; by default 144 on a GPU, 48 to 96 on a CPU")
+        int | None, flag("recipe", "side of the HR crops; by default 144 on a GPU, 48 to 96 on a CPU")
     ] = None
-    optimizer: Annotated[Optimizer, _flag("recipe", "auto: soap for rescalers, adam for super-resolvers")] = (
+    optimizer: Annotated[Optimizer, flag("recipe", "auto: soap for rescalers, adam for super-resolvers")] = (
         "auto"
     )
     lr: Annotated[
         float | None,
-        _flag("recipe", "peak learning rate; by default 3e-3, of adam 8e-4, with --weights 3e-4"),
+        flag("recipe", "peak learning rate; by default 3e-3, of adam 8e-4, with --weights 3e-4"),
     ] = None
-    beta2: Annotated[float, _flag("recipe", "of Adam: how long it remembers large gradients")] = 0.999
-    schedule: Annotated[Schedule, _flag("recipe", "steps: halve at every fifth")] = "cosine"
+    beta2: Annotated[float, flag("recipe", "of Adam: how long it remembers large gradients")] = 0.999
+    schedule: Annotated[Schedule, flag("recipe", "steps: halve at every fifth")] = "cosine"
     warmup: Annotated[
         int | None,
-        _flag("recipe", "of linear warm-up; by default 20 and 5 % of all, at most 500", metavar="STEPS"),
+        flag("recipe", "of linear warm-up; by default 20 and 5 % of all, at most 500", metavar="STEPS"),
     ] = None
-    clip: Annotated[float, _flag("recipe", "largest gradient norm")] = 0.1
+    clip: Annotated[float, flag("recipe", "largest gradient norm")] = 0.1
     ema: Annotated[
         float | None,
-        _flag(
+        flag(
             "recipe",
             "of the averaged weights, 0 for none; by default 1 - 20/steps, 0.999 at most",
             metavar="DECAY",
         ),
     ] = None
-    chroma: Annotated[float, _flag("recipe", "weight of colour within the guide of LR")] = 1.0
+    chroma: Annotated[float, flag("recipe", "weight of colour within the guide of LR")] = 1.0
     loss_weights: Annotated[
         tuple[float, float, float],
-        _flag("recipe", "of the restored image, LR and z", metavar=("SR", "LR", "Z"), nargs=3),
+        flag("recipe", "of the restored image, LR and z", metavar=("SR", "LR", "Z"), nargs=3),
     ] = (1.0, 4.0, 0.0)
     gan: Annotated[
         Gan | None,
-        _flag(
+        flag(
             "recipe", "adversarial and perceptual loss of that paper, for super-resolvers; needs torchvision"
         ),
     ] = None
-    precision: Annotated[Precision, _flag("recipe", "of sub-networks; auto: bf16 on GPU")] = "auto"
-    compile: Annotated[Compile, _flag("recipe", "couplings; auto: on GPU")] = "auto"
+    precision: Annotated[Precision, flag("recipe", "of sub-networks; auto: bf16 on GPU")] = "auto"
+    compile: Annotated[Compile, flag("recipe", "couplings; auto: on GPU")] = "auto"
     graph: Annotated[
-        Graph, _flag("recipe", "the step as one CUDA graph, in place of --compile; auto: on one GPU")
+        Graph, flag("recipe", "the step as one CUDA graph, in place of --compile; auto: on one GPU")
     ] = "auto"
-    seed: Annotated[int, _flag("recipe", "of weights, patches and noise")] = 0
+    seed: Annotated[int, flag("recipe", "of weights, patches and noise")] = 0
     reversible: Annotated[
-        bool, _flag("recipe", "recompute activations: less memory, steps a third longer")
+        bool, flag("recipe", "recompute activations: less memory, steps a third longer")
     ] = False
-    cpu: Annotated[bool, _flag("recipe", "stay on the CPU even if there is a GPU")] = False
-    out: Annotated[Path, _flag("run", "checkpoints, state, log and curves", metavar="DIR")] = Path(
+    cpu: Annotated[bool, flag("recipe", "stay on the CPU even if there is a GPU")] = False
+    out: Annotated[Path, flag("run", "checkpoints, state, log and curves", metavar="DIR")] = Path(
         "runs/train"
     )
-    resume: Annotated[Resume, _flag("run", "auto: go on with the run in --out")] = "auto"
+    resume: Annotated[Resume, flag("run", "auto: go on with the run in --out")] = "auto"
     time_limit: Annotated[
-        float | None, _flag("run", "stop cleanly in time: 600, 10m or 1.5h", metavar="TIME", type=duration)
+        float | None, flag("run", "stop cleanly in time: 600, 10m or 1.5h", metavar="TIME", type=duration)
     ] = None
-    stop_after: Annotated[
-        int | None, _flag("run", "stop cleanly after N steps of this call", metavar="N")
-    ] = None
-    validate_every: Annotated[int, _flag("run", "steps from one validation to the next", metavar="STEPS")] = (
+    stop_after: Annotated[int | None, flag("run", "stop cleanly after N steps of this call", metavar="N")] = (
+        None
+    )
+    validate_every: Annotated[int, flag("run", "steps from one validation to the next", metavar="STEPS")] = (
         1000
     )
-    save_every: Annotated[int, _flag("run", "steps from one saved state to the next", metavar="STEPS")] = 1000
-    log_every: Annotated[int, _flag("run", "steps from one line of the log to the next", metavar="STEPS")] = (
-        50
+    save_every: Annotated[int, flag("run", "steps from one saved state to the next", metavar="STEPS")] = 1000
+    log_every: Annotated[int, flag("run", "steps from one line of the log to the next", metavar="STEPS")] = 50
+    max_skipped_steps: Annotated[int, flag("run", "without a finite gradient in a row, before giving up")] = (
+        20
     )
-    max_skipped_steps: Annotated[
-        int, _flag("run", "without a finite gradient in a row, before giving up")
-    ] = 20
-    quiet: Annotated[bool, _flag("run", "no progress bar")] = False
+    quiet: Annotated[bool, flag("run", "no progress bar")] = False
 
     def __post_init__(self) -> None:
         for name in ("data", "val", "download", "out"):
@@ -218,7 +187,7 @@ class TrainingConfig:
     def overrides(self) -> dict[str, Any]:
         """The model arguments that the command line replaces."""
         blocks = self.blocks[0] if self.blocks is not None and len(self.blocks) == 1 else self.blocks
-        chosen = {"blocks": blocks, "subnet": _part(self.subnet), "latent": _part(self.latent)}
+        chosen = {"blocks": blocks, "subnet": model_part(self.subnet), "latent": model_part(self.latent)}
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
@@ -290,68 +259,3 @@ class TrainingConfig:
         """
         if not self.demo and self.data is None and self.download is None:
             raise OptionError("give --data DIR (images to train on), --download DIR (DIV2K) or --demo")
-
-
-def _part(text: str | None) -> str | dict[str, Any] | None:
-    """A sub-network or latent as a model takes it: a name, or a dictionary with the name and options.
-
-    Values are read as JSON where they are some, and as text otherwise.
-    """
-    name, colon, rest = (text or "").partition(":")
-    if not colon:
-        return text
-    part: dict[str, Any] = {}
-    for item in rest.split(","):
-        option, equals, value = item.partition("=")
-        if not (name and option.isidentifier() and equals) or option == "name" or option in part:
-            raise OptionError(
-                f"{text!r}: options follow a name as in wavelet:correction=none,wavelet=haar, "
-                f"each once; {item!r} is none"
-            )
-        try:
-            part[option] = json.loads(value)
-        except ValueError:
-            part[option] = value
-    return {"name": name, **part}
-
-
-def parse_options(argv: Sequence[str] | None = None, prog: str | None = None) -> TrainingConfig:
-    """Parse the command line; argparse ends the program on a misuse, with exit code 2."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Train a rescaler or a super-resolver on any folder of images; run again, it resumes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add_arguments(parser)
-    return from_arguments(parser.parse_args(argv))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a command line one flag for each field of :class:`TrainingConfig`."""
-    kinds, groups = get_type_hints(TrainingConfig, include_extras=True), {}
-    for field in fields(TrainingConfig):
-        kind, given = get_args(kinds[field.name])
-        kind = next((one for one in get_args(kind) if one is not NoneType), kind) if _optional(kind) else kind
-        flag = dict(given)
-        group = flag.pop("group")
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        names = [f"--{field.name.replace('_', '-')}", *filter(None, [flag.pop("also", None)])]
-        if kind is bool:
-            flag["action"] = "store_true"
-        elif get_origin(kind) is Literal:
-            flag["choices"] = get_args(kind)
-        else:
-            flag.setdefault("type", get_args(kind)[0] if get_origin(kind) is tuple else kind)
-        groups[group].add_argument(*names, default=field.default, **flag)
-
-
-def _optional(kind: Any) -> bool:
-    return NoneType in get_args(kind)
-
-
-def from_arguments(arguments: argparse.Namespace) -> TrainingConfig:
-    """Return the configuration that a command line with these flags asks for."""
-    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
-    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return TrainingConfig(**values)

@@ -1,6 +1,7 @@
 """Where training and validation images come from: plain folders, DIV2K's layout, scikit-image."""
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images import find_images, read_image
+from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.dataset import div2k_pairs, load_images
+from invertible_rescaling.training.div2k import download_div2k
 from invertible_rescaling.training.patches import ImagePair
-from invertible_rescaling.training.validation import ValidationImage
+from invertible_rescaling.training.validation import ValidationImage, load_validation
 
 Say = Callable[[str], None]
 
@@ -114,3 +117,36 @@ def hold_out(images: list[ImagePair], fraction: float) -> tuple[list[ImagePair],
     return train, [
         ValidationImage(f"image {index}", images[index].hr.unsqueeze(0)) for index in sorted(chosen)
     ]
+
+
+def load_data(options: TrainingConfig, scale: int, say: Say) -> tuple[list[ImagePair], list[ValidationImage]]:
+    """Read the training and validation images that the options name."""
+    if options.demo:
+        return demo_images()
+    data = options.data
+    if options.download is not None:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            download_div2k(options.download, progress=not options.quiet)
+        from accelerate import PartialState  # here, since what reads photographs alone does without
+
+        PartialState().wait_for_everyone()
+        data = data or options.download
+    if data is None:  # check_data() has seen to it
+        raise OptionError("there is nothing to train on")
+    folder = validation_folder(data, options.val)
+    train = training_images(data, scale, options.patch or 0, options.sub_images, say, held_out=folder)
+    if folder is None and options.val_fraction:
+        train, held_out = hold_out(train, options.val_fraction)
+        say(f"validating on {len(held_out)} of these images, which are not trained on")
+        return train, held_out
+    if folder is None:
+        say("no validation: give --val DIR or --val-fraction 0.05 to see how good the model gets")
+        return train, []
+    return train, validation_images(folder, options, scale, say)
+
+
+def validation_images(folder: Path, options: TrainingConfig, scale: int, say: Say) -> list[ValidationImage]:
+    """Read the images of a folder to validate on, and say how many there are."""
+    val = load_validation(folder, scale, options.val_limit, lambda line: say(f"skipped: {line}"))
+    say(f"validating on {len(val)} images from {str(folder)!r}")
+    return val

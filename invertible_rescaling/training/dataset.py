@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from invertible_rescaling.errors import ImageError
+from invertible_rescaling.errors import DtypeError, ImageError, ShapeError
 from invertible_rescaling.training.patches import ImagePair
 
 __all__ = ["div2k_pairs", "load_images"]
@@ -105,3 +106,23 @@ def _checked(pair: ImagePair, path: Path, scale: int, least: Mapping[str, int]) 
             f"not {width // scale}x{height // scale}"
         )
     return pair
+
+
+def as_pair(image: Tensor | ImagePair) -> ImagePair:
+    """Return an image to train on, checked, with or without an LR image of its own."""
+    pair = image if isinstance(image, ImagePair) else ImagePair(image)
+    check_hr(pair.hr)
+    return pair
+
+
+def check_hr(image: Tensor) -> Tensor:
+    """Return an image if it is ``(3, H, W)`` in uint8.
+
+    Raises:
+        DtypeError, ShapeError: it is not.
+    """
+    if image.dtype != torch.uint8:
+        raise DtypeError(f"images to train on are uint8, got {image.dtype}; to_uint8 converts from [0, 1]")
+    if image.dim() != 3 or image.shape[0] != 3:
+        raise ShapeError(f"images to train on are (3, H, W), got {tuple(image.shape)}")
+    return image

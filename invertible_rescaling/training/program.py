@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from invertible_rescaling.errors import RescalingError
-from invertible_rescaling.training.config import parse_options
+from invertible_rescaling.training.arguments import parse_options
 from invertible_rescaling.training.trainer import Prepare, Trainer
 
 

@@ -1,4 +1,4 @@
-"""The training loop: one object that holds a run, steps it, and can be stopped and resumed anywhere."""
+"""The training loop, whole in one class: every part of it reads and moves the one state that is resumed."""
 
 import json
 import math

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import gc
 import math
-import os
 import signal
 import sys
 import threading
@@ -14,25 +13,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 from tqdm import tqdm
 
-from invertible_rescaling.errors import DtypeError, ShapeError
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.training.build import build_model, check_model, resumable_config
 from invertible_rescaling.training.config import OptionError, TrainingConfig
-from invertible_rescaling.training.data import demo_images, hold_out, training_images, validation_folder
+from invertible_rescaling.training.data import hold_out, load_data, validation_folder, validation_images
+from invertible_rescaling.training.dataset import as_pair, check_hr
 from invertible_rescaling.training.defaults import resolve_recipe, start_options
 from invertible_rescaling.training.demo import demo_options, finish_demo
 from invertible_rescaling.training.device import device_for_images, resolve_auto
-from invertible_rescaling.training.div2k import download_div2k
 from invertible_rescaling.training.patches import ImagePair, PatchSampler
 from invertible_rescaling.training.run import Run
 from invertible_rescaling.training.start import linear_model, put_linear, read_linear
-from invertible_rescaling.training.validation import ValidationImage, load_validation
+from invertible_rescaling.training.validation import ValidationImage
 
 __all__ = ["Trainer", "TrainingResult"]
 
@@ -105,12 +103,12 @@ class Trainer:
         if train is None:
             config.check_data()
         self.config = config if model is None else replace(config, model="of the caller")
-        self._train = None if train is None else [_pair(image) for image in train]
+        self._train = None if train is None else [as_pair(image) for image in train]
         self._val = (
             None
             if val is None
             else [
-                ValidationImage(f"image {index}", _checked(image).unsqueeze(0))
+                ValidationImage(f"image {index}", check_hr(image).unsqueeze(0))
                 for index, image in enumerate(val)
             ]
         )
@@ -216,32 +214,18 @@ class Trainer:
         self, options: TrainingConfig, scale: int, say: Log
     ) -> tuple[list[ImagePair], list[ValidationImage]]:
         if self._train is None:
-            train, val = _load_data(options, scale, say)
+            train, val = load_data(options, scale, say)
             return train, val if self._val is None else self._val
         if self._val is not None:
             return self._train, self._val
         if options.val_fraction:
             return hold_out(self._train, options.val_fraction)
         folder = validation_folder(None, options.val)
-        return self._train, [] if folder is None else _load_validation(folder, options, scale, say)
-
-
-def _pair(image: Tensor | ImagePair) -> ImagePair:
-    pair = image if isinstance(image, ImagePair) else ImagePair(image)
-    _checked(pair.hr)
-    return pair
-
-
-def _checked(image: Tensor) -> Tensor:
-    if image.dtype != torch.uint8:
-        raise DtypeError(f"images to train on are uint8, got {image.dtype}; to_uint8 converts from [0, 1]")
-    if image.dim() != 3 or image.shape[0] != 3:
-        raise ShapeError(f"images to train on are (3, H, W), got {tuple(image.shape)}")
-    return image
+        return self._train, [] if folder is None else validation_images(folder, options, scale, say)
 
 
 def _print(line: str) -> None:
-    tqdm.write(line)
+    tqdm.write(line)  # above a progress bar
     sys.stdout.flush()
 
 
@@ -288,38 +272,6 @@ def _train_start(
         say(f"stopped after step {run.step} of the linear start; the same command goes on from there")
     accelerator.free_memory()
     return finished
-
-
-def _load_data(
-    options: TrainingConfig, scale: int, say: Log
-) -> tuple[list[ImagePair], list[ValidationImage]]:
-    """Read the training and validation images that the options name."""
-    if options.demo:
-        return demo_images()
-    data = options.data
-    if options.download is not None:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-            download_div2k(options.download, progress=not options.quiet)
-        PartialState().wait_for_everyone()
-        data = data or options.download
-    if data is None:  # check_data() has seen to it
-        raise OptionError("there is nothing to train on")
-    folder = validation_folder(data, options.val)
-    train = training_images(data, scale, options.patch or 0, options.sub_images, say, held_out=folder)
-    if folder is None and options.val_fraction:
-        train, held_out = hold_out(train, options.val_fraction)
-        say(f"validating on {len(held_out)} of these images, which are not trained on")
-        return train, held_out
-    if folder is None:
-        say("no validation: give --val DIR or --val-fraction 0.05 to see how good the model gets")
-        return train, []
-    return train, _load_validation(folder, options, scale, say)
-
-
-def _load_validation(folder: Path, options: TrainingConfig, scale: int, say: Log) -> list[ValidationImage]:
-    val = load_validation(folder, scale, options.val_limit, lambda line: say(f"skipped: {line}"))
-    say(f"validating on {len(val)} images from {str(folder)!r}")
-    return val
 
 
 def _prepare_out(options: TrainingConfig, accelerator: Accelerator) -> None:

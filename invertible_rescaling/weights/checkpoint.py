@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file that carries its own configuration.
+"""Checkpoints, one safetensors file that carries its own configuration: written, read and checked here.
 
 A file holds the ``state_dict`` as plain tensors and, in its header, the model's configuration and a
 digest of the tensors. Nothing in it is executed on loading.

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from invertible_rescaling import create_model
-from invertible_rescaling.training.config import OptionError, TrainingConfig, duration, parse_options
+from invertible_rescaling.training.arguments import parse_options
+from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.demo import demo_options
+from invertible_rescaling.training.flags import duration
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("600", 600), ("90s", 90), ("10m", 600), ("1.5h", 5400)])

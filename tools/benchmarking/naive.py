@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertible_rescaling import CRDB, AffineCoupling, HaarDownsampling, InvertibleRescaler
-from invertible_rescaling.layers.subnets import Conv3x3
+from invertible_rescaling.layers.subnet_parts import Conv3x3
 
 
 class NaiveRescaler(nn.Module):
