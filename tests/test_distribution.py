@@ -134,7 +134,7 @@ assert WaveletLatent("db2", scale=4)(__import__("torch").rand(1, 3, 5, 7)).shape
 """
 
 
-def test_it_installs_and_works_by_itself(dist: Path, tmp_path: Path) -> None:
+def test_the_wheel_installs_and_works_by_itself(dist: Path, tmp_path: Path) -> None:
     (path,) = dist.glob("*.whl")
     _run(sys.executable, "-m", "venv", tmp_path / "fresh", cwd=tmp_path)
     python = tmp_path / "fresh" / "bin" / "python"

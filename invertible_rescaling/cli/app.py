@@ -137,7 +137,7 @@ def upscale(
     max_pixels: MaxPixels = MAX_PIXELS,
     quiet: Quiet = False,
 ) -> int:
-    """Bring LR pictures back to their size. They say themselves how; options go before what they say."""
+    """Restore LR pictures to their original size. Settings are read from each picture; options override."""
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
     choice = ModelChoice(model, weights, device_of(device))
     options = RescaleOptions(

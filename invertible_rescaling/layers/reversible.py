@@ -207,7 +207,7 @@ class _Reversible(torch.autograd.Function):
         ctx: Any, stretch: _Stretch, x: Tensor, condition: Tensor | None, *parameters: nn.Parameter
     ) -> Tensor:
         ctx.stretch, ctx.parameters = stretch, parameters
-        ctx.surroundings = _surroundings_now(x)
+        ctx.surroundings = _present_autocast(x)
         with ctx.surroundings(), scratch():
             y = x
             for turn in stretch.turns:
@@ -349,13 +349,12 @@ def _gradient(leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
-def _surroundings_now(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
-    """Return a context that enters the present autocast state of the tensor's device again.
+def _present_autocast(x: Tensor) -> Callable[[], AbstractContextManager[Any]]:
+    """Return a context that restores the present autocast state of the tensor's device.
 
-    Without autocast's cache of converted weights: not every version of PyTorch keeps one that was converted
-    without a graph from whoever differentiates it next, whose gradient is then lost. And without the kernels
-    that autocast has for inference alone: what bfloat16 rounds otherwise the second time, the reconstruction
-    is off by.
+    Autocast's cache of converted weights is off: some versions of PyTorch reuse a weight that was converted
+    without a graph, and lose its gradient. The fast kernels are off under autocast: they round bfloat16
+    differently, and the difference would enter the reconstruction.
     """
     device = x.device.type
     if not torch.amp.is_autocast_available(device):

@@ -21,7 +21,7 @@ DEFAULT_MODEL = "iirn_x4"
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The model that was asked for; ``None`` where nothing was.
+    """Which model to use; ``None`` leaves it to the default, or to what a picture says.
 
     Attributes:
         model: a name.
@@ -65,7 +65,7 @@ class Network:
 def load(choice: ModelChoice) -> Network:
     """Load the model that was asked for, ``iirn_x4`` with its newest weights by default.
 
-    Of a checkpoint the structure goes before the name's, but not another scale.
+    A checkpoint's own structure overrides the named model's, except for its scale.
 
     Raises:
         UnknownNameError: no model, or no weights, of that name.

@@ -452,9 +452,10 @@ def test_train_is_the_training_program(tmp_path, capsys) -> None:
 
 
 def test_what_training_needs_and_is_not_there_is_named(capsys, monkeypatch) -> None:
-    monkeypatch.delitem(sys.modules, "invertible_rescaling.training.program", raising=False)
+    for module in ("program", "trainer"):
+        monkeypatch.delitem(sys.modules, f"invertible_rescaling.training.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    found = run(capsys, "train", "--data", ".")
+    found = run(capsys, "train", "--data", "nowhere")
     assert found.code == 2
     assert found.err == "error: training needs accelerate: pip install 'invertible_rescaling[train]'\n"
 

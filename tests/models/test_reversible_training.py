@@ -51,7 +51,7 @@ def test_the_memory_does_not_grow_with_depth() -> None:
     assert plain_six > 2.5 * plain_two > 5 * two
 
 
-def test_it_is_off_at_first_and_can_be_switched() -> None:
+def test_reversible_backprop_is_off_at_first_and_can_be_switched() -> None:
     model, hr = iirn_x2(blocks=1), uniform(1, 3, 4, 4)
     nodes = [model(hr)[0], model.enable_reversible_backprop()(hr)[0]]
     nodes += [model.enable_reversible_backprop(False)(hr)[0]]

@@ -101,7 +101,7 @@ def test_tiles_equal_the_whole(scale, blocks, subnet, latent, batch, size, tile,
 
 
 @pytest.mark.parametrize("subnet", sorted(NETWORKS))
-def test_so_do_they_in_float32_with_the_kernels(subnet: str) -> None:
+def test_exact_tiles_equal_the_whole_image_in_float32_with_the_kernels(subnet: str) -> None:
     model, hr = _model(4, 2, subnet).float(), uniform(1, 3, 103, 166)
     lr, tiled = model.downscale(hr), model.downscale(hr, tile=64)
     assert _levels_off(tiled, lr, 8) <= 1.001
@@ -119,7 +119,7 @@ def test_the_plain_modules_give_the_same() -> None:
     torch.testing.assert_close(plain, fast, atol=TILED[torch.float32], rtol=0)
 
 
-def test_so_do_they_in_several_threads_at_once() -> None:
+def test_exact_tiles_equal_the_whole_image_in_several_threads_at_once() -> None:
     model = _model(4, 1, "crdb").float()
     images = [uniform(1, 3, 40 + 8 * i, 60, seed=i) for i in range(4)]
 
@@ -414,7 +414,7 @@ def test_what_is_overridden_patched_or_hooked_is_not_passed_by(case: str) -> Non
         call()
 
 
-def test_nor_is_a_global_hook() -> None:
+def test_a_global_hook_is_refused_by_exact_tiles() -> None:
     model = iirn_x2(blocks=1)
     handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
     try:

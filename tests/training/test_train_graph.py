@@ -71,7 +71,7 @@ def poison(monkeypatch, *steps):
         *(("iirn_x2", optimizer, (1, 5, 6)) for optimizer in ("soap", "adam", "adam-dct")),
     ],
 )
-def test_it_ends_with_the_eager_loops_weights_to_the_last_bit(
+def test_a_captured_run_ends_with_the_eager_loops_weights_to_the_last_bit(
     train, tmp_path, monkeypatch, model, optimizer, bad
 ) -> None:
     arguments = ("--model", model, "--optimizer", optimizer)

@@ -56,7 +56,7 @@ def dense_reference(parameter, sequence, lr=1e-2, beta=0.95, eps=1e-8):
     return x.view_as(parameter)
 
 
-def test_it_equals_a_dense_reference() -> None:
+def test_soap_equals_a_dense_reference() -> None:
     start, sequence = torch.zeros(3, 4, 3, 3, dtype=torch.float64), gradients((3, 4, 3, 3), 25)
     found = run(start, sequence)
     assert found.abs().max() > 0.01
