@@ -156,9 +156,9 @@ def export_program(direction: Direction) -> ExportedProgram:
 
     Example:
         >>> import torch
-        >>> from invertible_rescaling import iirn_x4
+        >>> from invertible_rescaling import linear_x2
         >>> from invertible_rescaling.export import Downscale, export_program
-        >>> model, hr = iirn_x4(blocks=1).eval(), torch.rand(1, 3, 30, 41)
+        >>> model, hr = linear_x2().eval(), torch.rand(1, 3, 30, 41)
         >>> program = export_program(Downscale(model))
         >>> with torch.no_grad():
         ...     torch.allclose(program.module()(hr), model.downscale(hr))
@@ -207,11 +207,11 @@ def export_onnx(
 
     Example:
         >>> import tempfile, pathlib
-        >>> from invertible_rescaling import iirn_x4
+        >>> from invertible_rescaling import linear_x2
         >>> from invertible_rescaling.export import Downscale, export_onnx
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "downscale.onnx")
-        ...     export_onnx(Downscale(iirn_x4(blocks=0).eval()), path, metadata={"model": "iirn_x4"})
+        ...     export_onnx(Downscale(linear_x2().eval()), path, metadata={"model": "linear_x2"})
         ...     path.stat().st_size > 1000
         True
     """

@@ -37,7 +37,7 @@ class TrainingConfig:
         >>> TrainingConfig(data="photographs", model="small_x4", steps=2000).check()
         Traceback (most recent call last):
         ...
-        invertible_rescaling.training.config.OptionError: --data: there is no folder at 'photographs'
+        invertible_rescaling.training.flags.OptionError: --data: there is no folder at 'photographs'
     """
 
     data: Annotated[

@@ -293,7 +293,7 @@ def test_changing_a_weight_before_backward_is_noticed() -> None:
 def test_a_convolution_with_few_filters_is_a_convolution(filters: int, dtype: torch.dtype) -> None:
     x, weight, bias, grad = (
         uniform(*shape, dtype=dtype).requires_grad_()
-        for shape in ((2, 7, 5, 6), (filters, 7, 3, 3), (filters,), (2, filters, 5, 6))
+        for shape in ((2, 2, 3, 4), (filters, 2, 3, 3), (filters,), (2, filters, 3, 4))
     )
     out, expected = conv3x3(x, weight, bias), nn.functional.conv2d(x, weight, bias, padding=1)
     torch.testing.assert_close(out, expected)

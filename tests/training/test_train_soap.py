@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from invertible_rescaling.training.moments import optimizer_tensors, restore_optimizer
 from torch import nn
 
 from invertible_rescaling import iirn_x2
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.training.config import TrainingConfig
+from invertible_rescaling.training.optimizer_state import optimizer_tensors, restore_optimizer
 from invertible_rescaling.training.optimizers import fixed_bases, make_optimizer, refresh_if_due, set_rate
 from invertible_rescaling.training.soap import SOAP, is_kernel
 
