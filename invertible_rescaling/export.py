@@ -1,7 +1,7 @@
 """Both directions as modules of their own, and as graphs that run elsewhere: ``torch.export`` and ONNX.
 
 ``downscale`` and ``upscale`` are methods of one model, and exporters take modules with one ``forward``. The
-graphs take any batch and size; the fast kernels step aside, and the plain modules are what is written.
+graphs take any batch and size; the fast kernels step aside, and PyTorch's operations are what is written.
 """
 
 import json

@@ -1,11 +1,11 @@
 """Densely connected convolutions on CPU, forwards.
 
-Three things make the plain modules slow there: concatenations of ever longer feature maps, large fresh
+Three things make PyTorch's operations slow there: concatenations of ever longer feature maps, large fresh
 tensors whose pages the system hands out one by one, and convolutions with a handful of filters, which
 leave most of a vector register empty. Here all features of a sub-network share one buffer, work goes on in
 strips of rows that stay in the cache, attention is folded into the weights that follow it, and
-convolutions with few filters run as in :mod:`~invertible_rescaling.kernels.narrow_conv`. Results equal the
-plain modules' up to rounding.
+convolutions with few filters run as in :mod:`~invertible_rescaling.kernels.narrow_conv`. Results equal those
+of PyTorch's operations up to rounding.
 """
 
 from collections.abc import Callable, Sequence

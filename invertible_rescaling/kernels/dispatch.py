@@ -14,7 +14,7 @@ _local = threading.local()
 
 @contextmanager
 def fast_kernels(enabled: bool) -> Iterator[None]:
-    """Switch the kernels on or off within a block, for this thread; off leaves the plain modules.
+    """Switch the kernels on or off within a block, for this thread; off leaves PyTorch's operations.
 
     Both compute the same sums in another order: results differ by rounding. What recomputes activations in
     the backward pass, :func:`torch.utils.checkpoint.checkpoint` or reversible backpropagation, goes by the
