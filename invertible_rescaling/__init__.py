@@ -16,7 +16,6 @@ from invertible_rescaling import _clock  # noqa: F401  # first, to count what th
 from importlib import import_module
 from typing import Any
 
-from invertible_rescaling._version import __version__ as __version__
 from invertible_rescaling.errors import RescalingError
 from invertible_rescaling.layers.base import Inverse, InvertibleModule, InvertibleSequential
 from invertible_rescaling.layers.coupling import AdditiveCoupling, AffineCoupling
@@ -105,6 +104,8 @@ __all__ = [
     "ssim",
 ]
 
+__version__: str  # read when it is asked for: what reads it takes as long as all else here
+
 _LATER = frozenset({"evaluation", "export", "flows", "images", "testing", "tiling", "training"})
 
 
@@ -112,4 +113,6 @@ def __getattr__(name: str) -> Any:
     """Import the modules that the package itself does without when they are asked for."""
     if name in _LATER:
         return import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        return import_module(f"{__name__}._version").__version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,6 @@ import fnmatch
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, overload
 
 from invertible_rescaling.errors import UnknownNameError
@@ -107,6 +106,8 @@ def load_plugins() -> None:
         >>> load_plugins()
     """
     with _loading:
+        from importlib.metadata import entry_points  # here, since it takes as long as all else of an import
+
         for point in entry_points(group=GROUP):
             if f"{point.name} = {point.value}" in _plugins:
                 continue

@@ -90,7 +90,7 @@ class _Point:
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch, own_registries: None) -> list[_Point]:
     points: list[_Point] = []
-    monkeypatch.setattr(registry, "entry_points", lambda group: points * (group == registry.GROUP))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points * (group == registry.GROUP))
     monkeypatch.setattr(registry, "_plugins", set())
     return points
 
