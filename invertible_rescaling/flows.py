@@ -81,15 +81,12 @@ class FlowTransform(Transform):
                 raise ConfigError(f"{name} must be 1 for vectors or 3 for images, got {dims!r}")
         if (condition is None) != (module.condition_channels == 0):
             given = "none" if condition is None else f"one of {tuple(condition.shape)}"
-            raise ConfigError(
-                f"{type(module).__name__} has condition_channels={module.condition_channels}, and "
-                f"FlowTransform was given {given} as the condition"
-            )
+            has = f"{type(module).__name__} has condition_channels={module.condition_channels}"
+            raise ConfigError(f"{has}, and FlowTransform was given {given} as the condition")
         self.module = module
         self.condition = condition
         self.domain = self.codomain = _real(event_dim)
-        self._dims = event_dim
-        self._condition_dims = condition_dim
+        self._dims, self._condition_dims = event_dim, condition_dim
         self._cached_log_det: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def with_cache(self, cache_size: int = 1) -> "FlowTransform":
@@ -273,10 +270,8 @@ def _broadcast(*batches: torch.Size) -> torch.Size:
     try:
         found: torch.Size = torch.broadcast_shapes(*batches)  # type: ignore[no-untyped-call]  # of torch's own
     except RuntimeError as error:
-        raise ShapeError(
-            "the batches of input and condition must be broadcastable, got "
-            f"{' and '.join(str(tuple(batch)) for batch in batches)}"
-        ) from error
+        given = " and ".join(str(tuple(batch)) for batch in batches)
+        raise ShapeError(f"the batches of input and condition must be broadcastable, got {given}") from error
     return found
 
 

@@ -104,14 +104,9 @@ class Trainer:
             config.check_data()
         self.config = config if model is None else replace(config, model="of the caller")
         self._train = None if train is None else [as_pair(image) for image in train]
-        self._val = (
-            None
-            if val is None
-            else [
-                ValidationImage(f"image {index}", check_hr(image).unsqueeze(0))
-                for index, image in enumerate(val)
-            ]
-        )
+        named = enumerate(map(check_hr, val or ()))
+        images = [ValidationImage(f"image {index}", hr.unsqueeze(0)) for index, hr in named]
+        self._val = None if val is None else images
         self._model = model
         self._log = log or _print
 
