@@ -20,16 +20,6 @@ def overridden(cls: type, known: type, methods: Sequence[str]) -> str | None:
     return None
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Return whether anything listens to the module's calls or their gradients, global hooks apart."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
-
-
 def any_global_hook() -> bool:
     """Return whether anything listens to all modules."""
     # Not torch's own _has_any_global_hook, which torch 2.6 has not.

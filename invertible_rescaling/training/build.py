@@ -1,10 +1,12 @@
 """The model of a run: made by name or as the run's state says, and checked against the options."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import avg_pool2d
 
 from invertible_rescaling.models import AnyModel, model_of
 from invertible_rescaling.models.rescaler import InvertibleRescaler
@@ -58,6 +60,16 @@ def check_model(model: Any, options: TrainingConfig) -> AnyModel:
     if options.gan is not None:
         raise OptionError(f"--gan trains super-resolvers such as esrgan_x4; {options.model} is a rescaler")
     return model.enable_reversible_backprop(options.reversible)
+
+
+def is_untrained(model: InvertibleRescaler) -> bool:
+    """Return whether a rescaler's couplings are the identity, as they are made: LR is then plain means."""
+    weight = next(model.parameters(), torch.zeros(()))
+    noise = torch.rand(1, model.channels, 8 * model.scale, 8 * model.scale, generator=torch.Generator())
+    hr = noise.to(weight)
+    with torch.no_grad():
+        lr, _ = copy.deepcopy(model).eval()(hr)
+    return torch.allclose(lr, avg_pool2d(hr, model.scale), atol=1e-5)
 
 
 def make(options: TrainingConfig) -> Any:

@@ -1,6 +1,7 @@
 """Everything that training can be told, as one dataclass and as a command line."""
 
 import math
+from argparse import ArgumentTypeError
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +31,8 @@ _FREE = frozenset(
 class TrainingConfig:
     """The options of a run: what ``invertible-rescaling train --help`` lists, a field for each flag.
 
-    Paths may be strings. ``None`` and ``"auto"`` leave a choice to the model and the machine.
+    Paths may be strings, durations seconds or strings (``"20m"``), and ``blocks`` one number. ``None`` and
+    ``"auto"`` leave a choice to the model and the machine.
 
     Example:
         >>> from invertible_rescaling.training import TrainingConfig
@@ -182,6 +184,15 @@ class TrainingConfig:
         for name in ("data", "val", "download", "out"):
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        for name in ("fit", "time_limit"):
+            if isinstance(getattr(self, name), str):
+                try:
+                    object.__setattr__(self, name, duration(getattr(self, name)))
+                except ArgumentTypeError as error:
+                    raise OptionError(f"{name}: {error}") from error
+        if self.blocks is not None:
+            given = (self.blocks,) if isinstance(self.blocks, int) else tuple(self.blocks)
+            object.__setattr__(self, "blocks", given)
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +12,9 @@ from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images import find_images, read_image
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.dataset import div2k_pairs, load_images
+from invertible_rescaling.training.device import device_for_images
 from invertible_rescaling.training.div2k import download_div2k
-from invertible_rescaling.training.patches import ImagePair
+from invertible_rescaling.training.patches import ImagePair, PatchSampler
 from invertible_rescaling.training.validation import ValidationImage, load_validation
 
 Say = Callable[[str], None]
@@ -150,3 +151,22 @@ def validation_images(folder: Path, options: TrainingConfig, scale: int, say: Sa
     val = load_validation(folder, scale, options.val_limit, lambda line: say(f"skipped: {line}"))
     say(f"validating on {len(val)} images from {str(folder)!r}")
     return val
+
+
+def sampler_of(
+    options: TrainingConfig,
+    scale: int,
+    images: Sequence[ImagePair],
+    device: torch.device,
+    say: Say,
+) -> PatchSampler:
+    """The patches of a run."""
+    return PatchSampler(
+        images,
+        patch=options.patch or 0,
+        batch=options.batch_size or 0,
+        scale=scale,
+        seed=options.seed,
+        sub_images=(options.sub_images, options.sub_image_step) if options.sub_images else None,
+        device=device_for_images(options.images_on, images, device, say),
+    )

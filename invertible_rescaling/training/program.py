@@ -19,13 +19,14 @@ def main(
 
     Args:
         argv: the command line.
-        started: as for :meth:`Trainer.fit`.
-        prepare: likewise.
+        started: ``time.monotonic()`` from which a time limit counts; that of the call by default.
+        prepare: called with all that is trained with before the first step; the options that it returns are
+            trained with.
         prog: the program's name in its help and messages.
     """
     config = parse_options(argv, prog)
     try:
-        Trainer(config).fit(started=started, prepare=prepare)
+        Trainer(config)._fit(started, prepare)
     except KeyboardInterrupt:
         print("interrupted before training began", file=sys.stderr)  # noqa: T201
         return 130

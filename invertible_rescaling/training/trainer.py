@@ -20,13 +20,19 @@ from tqdm import tqdm
 
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.rescaler import InvertibleRescaler
-from invertible_rescaling.training.build import build_model, check_model, resumable_config
+from invertible_rescaling.training.build import build_model, check_model, is_untrained, resumable_config
 from invertible_rescaling.training.config import OptionError, TrainingConfig
-from invertible_rescaling.training.data import hold_out, load_data, validation_folder, validation_images
+from invertible_rescaling.training.data import (
+    hold_out,
+    load_data,
+    sampler_of,
+    validation_folder,
+    validation_images,
+)
 from invertible_rescaling.training.dataset import as_pair, check_hr
 from invertible_rescaling.training.defaults import resolve_recipe, start_options
 from invertible_rescaling.training.demo import demo_options, finish_demo
-from invertible_rescaling.training.device import device_for_images, resolve_auto
+from invertible_rescaling.training.device import resolve_auto
 from invertible_rescaling.training.patches import ImagePair, PatchSampler
 from invertible_rescaling.training.run import Run
 from invertible_rescaling.training.start import linear_model, put_linear, read_linear
@@ -35,6 +41,7 @@ from invertible_rescaling.training.validation import ValidationImage
 __all__ = ["Trainer", "TrainingResult"]
 
 Log = Callable[[str], None]
+_OF_CALLER = "of the caller"  # a model's name, and its weights', in the record of a run
 Prepare = Callable[[TrainingConfig, Accelerator, AnyModel, PatchSampler, Log], TrainingConfig]
 
 
@@ -71,7 +78,8 @@ class Trainer:
         train: images to train on, by default those that ``config.data`` names: tensors ``(3, H, W)`` in
             uint8, or :class:`~invertible_rescaling.training.ImagePair` with an LR image of their own.
         val: images to validate on, tensors likewise; by default those that ``config.val`` names.
-        model: to train a copy of, in place of the one that ``config.model`` names.
+        model: to train a copy of, in place of the one that ``config.model`` names. A trained rescaler is
+            gone on with as with ``config.weights``: no linear start, and by default a lower rate.
         log: takes the lines that say how the run goes; they are printed by default.
 
     Raises:
@@ -102,28 +110,37 @@ class Trainer:
         config.check()
         if train is None:
             config.check_data()
-        self.config = config if model is None else replace(config, model="of the caller")
+        if model is not None:
+            if config.weights is not None:
+                raise OptionError(f"a model and weights={config.weights!r} were given; leave one of them out")
+            trained = isinstance(model, InvertibleRescaler) and not is_untrained(model)
+            config = replace(config, model=_OF_CALLER, weights=_OF_CALLER if trained else None)
+        self.config = config
         self._train = None if train is None else [as_pair(image) for image in train]
-        named = enumerate(map(check_hr, val or ()))
-        images = [ValidationImage(f"image {index}", hr.unsqueeze(0)) for index, hr in named]
-        self._val = None if val is None else images
+        checked = [ValidationImage(f"image {i}", check_hr(hr).unsqueeze(0)) for i, hr in enumerate(val or ())]
+        self._val = None if val is None else checked
         self._model = model
         self._log = log or _print
 
-    def fit(self, *, started: float | None = None, prepare: Prepare | None = None) -> TrainingResult:
+    def fit(self) -> TrainingResult:
         """Train until all steps are made, the time is over, or Ctrl-C or SIGTERM asks for an end.
 
-        What lies in ``config.out`` is gone on with, and ends with the weights of a run that was never cut.
+        A run that lies in ``config.out`` goes on, and ends with the weights of one that was never cut.
+
+        Raises:
+            OptionError: ``config.out`` holds another run, or the model does not take the options.
+            TrainingError: gradients stay infinite or NaN for ``config.max_skipped_steps`` in a row.
+            ImageError, CheckpointError, OSError: images, weights or the state cannot be read or written.
+        """
+        return self._fit()
+
+    def _fit(self, started: float | None = None, prepare: Prepare | None = None) -> TrainingResult:
+        """Do as :meth:`fit`; for the training program.
 
         Args:
             started: ``time.monotonic()`` from which a time limit counts; that of the call by default.
             prepare: called with all that is trained with before the first step; the options that it returns
                 are trained with.
-
-        Raises:
-            OptionError: ``config.out`` holds another run, or the model does not take the options.
-            TrainingError: gradients stay without end infinite or NaN.
-            ImageError, CheckpointError, OSError: images, weights or the state cannot be read or written.
         """
         started = time.monotonic() if started is None else started
         # Without this, accelerate would take several processes on a machine without a GPU for unrelated ones.
@@ -142,14 +159,16 @@ class Trainer:
         for line in lines:
             say(line)
         result = self._carry_out(options, accelerator, say, started, prepare)
+        if accelerator.num_processes == 1:
+            accelerator.end_training()
+            AcceleratorState._reset_state(reset_partial_state=True)  # another fit may have another precision
+            return result
         # The model's wrapper holds on to the process group: it has to be gone before the group is taken down,
         # or the group's threads outlive the interpreter now and then, which aborts the process.
         accelerator.wait_for_everyone()
         accelerator.free_memory()
         gc.collect()
         accelerator.end_training()
-        if accelerator.num_processes == 1:
-            AcceleratorState._reset_state(reset_partial_state=True)  # another fit may have another precision
         return result
 
     def _carry_out(
@@ -174,7 +193,7 @@ class Trainer:
             put_linear(read_linear(options.start, model), model)
             say(f"starting from the linear code of {options.start}")
         train, val = self._images(options, model.scale, say)
-        sampler = _sampler_of(options, model.scale, train, accelerator, say)
+        sampler = sampler_of(options, model.scale, train, accelerator.device, say)
         if options.sub_images:
             say(f"drawing from {sampler.regions} sub-images of {options.sub_images}x{options.sub_images}")
         _prepare_out(options, accelerator)
@@ -224,25 +243,6 @@ def _print(line: str) -> None:
     sys.stdout.flush()
 
 
-def _sampler_of(
-    options: TrainingConfig,
-    scale: int,
-    images: Sequence[ImagePair],
-    accelerator: Accelerator,
-    say: Log,
-) -> PatchSampler:
-    """The patches of a run."""
-    return PatchSampler(
-        images,
-        patch=options.patch or 0,
-        batch=options.batch_size or 0,
-        scale=scale,
-        seed=options.seed,
-        sub_images=(options.sub_images, options.sub_image_step) if options.sub_images else None,
-        device=device_for_images(options.images_on, images, accelerator.device, say),
-    )
-
-
 def _train_start(
     options: TrainingConfig,
     model: InvertibleRescaler,
@@ -257,7 +257,7 @@ def _train_start(
     patches = f"{own.batch_size} patches of {own.patch}x{own.patch}"
     say(f"linear start: {own.steps} steps of single convolutions, {patches}")
     _prepare_out(own, accelerator)
-    run = Run(own, accelerator, code, _sampler_of(own, code.scale, images, accelerator, say), [], say)
+    run = Run(own, accelerator, code, sampler_of(own, code.scale, images, accelerator.device, say), [], say)
     run.resume()
     with _stopped_by_signals(run):
         finished = run.run(started)

@@ -13,6 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+import invertible_rescaling.training.data
 import invertible_rescaling.training.run
 import invertible_rescaling.training.trainer
 from invertible_rescaling import InvertibleRescaler, iirn_x2, load_checkpoint, save_checkpoint
@@ -26,11 +27,6 @@ from invertible_rescaling.training.run import Run
 from invertible_rescaling.training.schedule import Average, TrainStep, learning_rate
 from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
-
-TINY = (
-    "iirn_x2",
-    "irn_x2",
-)  # models that are trained with thin networks, unless --weights or --subnet are given
 
 
 @pytest.fixture(autouse=True)
@@ -332,7 +328,7 @@ def test_a_run_begun_on_a_gpu_says_what_differs_on_a_cpu(train, monkeypatch, cap
 def test_images_kept_flat_on_the_device_train_the_same_model(train, tmp_path, monkeypatch):
     assert train(out="plain") == 0
     monkeypatch.setattr(
-        invertible_rescaling.training.trainer, "device_for_images", lambda wish, images, device, say: device
+        invertible_rescaling.training.data, "device_for_images", lambda wish, images, device, say: device
     )
     assert train(out="flat") == 0
     plain, flat = tmp_path / "plain", tmp_path / "flat"

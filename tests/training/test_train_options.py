@@ -42,6 +42,15 @@ def test_parts_that_cannot_be_read_are_refused(text, tmp_path):
         TrainingConfig(data=tmp_path, latent=text).check()
 
 
+def test_python_may_write_what_the_command_line_does() -> None:
+    config = TrainingConfig(data="photographs", blocks=2, fit="20m", time_limit="1.5h", out="runs/mine")
+    assert (config.data, config.out) == (Path("photographs"), Path("runs/mine"))
+    assert (config.blocks, config.fit, config.time_limit) == ((2,), 1200, 5400)
+    with pytest.raises(OptionError, match="fit: 'soon' is no time"):
+        TrainingConfig(fit="soon")
+    assert TrainingConfig(blocks=[1, 2]).overrides == {"blocks": (1, 2)}
+
+
 def test_parsing_nothing_gives_the_defaults():
     assert parse_options([]) == TrainingConfig()
 

@@ -1,11 +1,16 @@
 """Trainer as a user calls it: images in memory, a model of one's own, and going on."""
 
+import json
+
 import pytest
 import torch
 
-from invertible_rescaling import InvertibleRescaler, linear_x2, load_checkpoint
+from invertible_rescaling import InvertibleRescaler, linear_x2, load_checkpoint, small_x2
 from invertible_rescaling.errors import DtypeError, ShapeError
+from invertible_rescaling.evaluation import measure, model_rescale
+from invertible_rescaling.images import from_uint8
 from invertible_rescaling.training import ImagePair, OptionError, Trainer, TrainingConfig
+from invertible_rescaling.weights import read_metadata
 from tests.pictures import pictures
 
 
@@ -49,6 +54,26 @@ def test_a_model_of_ones_own_is_copied_and_trained(tmp_path) -> None:
     assert result.metrics == {}
     assert result.best_step is None
     assert load_checkpoint(tmp_path / "out" / "last.safetensors").config == mine.config
+
+
+def test_a_trained_model_of_ones_own_keeps_what_it_has_learnt(tmp_path) -> None:
+    mine, val = small_x2(weights="DEFAULT").eval(), image(48, 1)
+    Trainer(config(tmp_path, steps=1), [image(48)], [val], model=mine, log=lambda line: None).fit()
+    entries = map(json.loads, (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    first = next(entry["val"]["psnr_rgb"] for entry in entries if "val" in entry)
+    expected = measure(model_rescale(mine), from_uint8(val).unsqueeze(0), 2).figures["psnr_rgb"]
+    assert first == pytest.approx(expected, abs=1e-6)
+    options = read_metadata(tmp_path / "out" / "last.safetensors")["metadata"]["options"]
+    assert (options["start"], options["lr"], options["weights"]) == ("none", 3e-4, "of the caller")
+
+
+def test_an_untrained_model_of_ones_own_begins_with_the_linear_code(tmp_path) -> None:
+    lines: list[str] = []
+    given = config(tmp_path, steps=1, start_steps=2)
+    Trainer(given, [image(48)], model=small_x2(), log=lines.append).fit()
+    assert lines[0].startswith("linear start: 2 steps")
+    with pytest.raises(OptionError, match="a model and weights='DEFAULT'"):
+        Trainer(config(tmp_path, weights="DEFAULT"), [image(48)], model=small_x2())
 
 
 def test_folders_are_read_where_no_images_are_given(tmp_path, capsys) -> None:
