@@ -103,9 +103,10 @@ def test_workers_that_are_killed_cost_nothing_but_time(tmp_path, weights, start)
     with start("downscale", folder, out, "--weights", weights) as process:
         for least in (5, 40):
             _until(lambda least=least: process.poll() is not None or len(_made(out)) >= least)
-            workers = _of_test(tmp_path, "ray::rescale")
-            assert workers
-            os.kill(workers[0], signal.SIGKILL)
+            assert process.poll() is None
+            busy: list[int] = []
+            _until(lambda busy=busy: busy.extend(_of_test(tmp_path, "ray::rescale")) or busy)
+            os.kill(busy[0], signal.SIGKILL)
             assert len(_made(out)) < 120
         code, said, errors = finish(process)
     assert (code, said.split(" in ")[0], errors) == (0, "120 done", [])
@@ -183,7 +184,7 @@ def _of_test(place: Path, title: str = "") -> list[int]:
     return sorted(found)
 
 
-def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def _until(condition: Callable[[], object], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
