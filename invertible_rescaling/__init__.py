@@ -10,7 +10,7 @@ Example:
     torch.Size([1, 3, 30, 41])
 """
 
-from invertible_rescaling import _clock  # noqa: F401  # first, to count what the imports below take
+from invertible_rescaling import _process  # noqa: F401  # first, to count what the imports below take
 
 # isort: split
 from importlib import import_module

@@ -11,6 +11,7 @@ __all__ = [
     "DtypeError",
     "ImageError",
     "InvertibilityError",
+    "MetadataWarning",
     "MissingDependencyError",
     "RescalingError",
     "ShapeError",
@@ -53,6 +54,10 @@ class ImageError(RescalingError, OSError):
 
 class InvertibilityError(RescalingError, AssertionError):
     """A layer failed :func:`~invertible_rescaling.testing.check_invertible` or ``check_log_det``."""
+
+
+class MetadataWarning(UserWarning):
+    """Some of a picture's metadata do not fit into the format it is written in, and are left out."""
 
 
 class MissingDependencyError(RescalingError, ImportError):

@@ -5,12 +5,12 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Container
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["remove_leftovers", "sha256_of", "write_atomically"]
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<key>[0-9a-f]{16})\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 
 
 def sha256_of(path: Path) -> str:
@@ -48,7 +48,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         ['a.txt']
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(temporary_name(path.name, os.getpid()))
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -60,7 +60,16 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
-def remove_leftovers(folder: Path, names: Container[str]) -> None:
+def temporary_name(name: str, pid: int) -> str:
+    """A name for a file while it is written, short whatever its own is: file systems allow 255 bytes."""
+    return f".{_key(name)}.{pid}-{secrets.token_hex(4)}.tmp"
+
+
+def _key(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
     """Remove what processes that were killed in :func:`write_atomically` have left of some files.
 
     Args:
@@ -72,9 +81,10 @@ def remove_leftovers(folder: Path, names: Container[str]) -> None:
     """
     if not folder.is_dir():
         return
+    keys = set(map(_key, names))
     for path in list(folder.iterdir()):
         found = _TEMPORARY.fullmatch(path.name)
-        if found and found["name"] in names and not _runs(int(found["pid"])):
+        if found and found["key"] in keys and not _runs(int(found["pid"])):
             path.unlink(missing_ok=True)
 
 

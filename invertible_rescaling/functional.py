@@ -56,7 +56,14 @@ def haar_reconstruct(y: Tensor) -> Tensor:
 
 
 def _is_channels_last(x: Tensor) -> bool:
+    if _is_transformed(x):
+        return False
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _is_transformed(x: Tensor) -> bool:
+    """Return whether a function transform wraps the tensor, such as vmap, which knows of no layout."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def quantize(x: Tensor, bits: int = 8) -> Tensor:
@@ -166,6 +173,8 @@ def empty_with_layout(given: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _layout(given: Tensor) -> torch.memory_format | None:
+    if _is_transformed(given):
+        return None
     for layout in (torch.contiguous_format, torch.channels_last):
         if given.is_contiguous(memory_format=layout):
             return layout

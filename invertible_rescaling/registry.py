@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, overload
 
-from invertible_rescaling.errors import UnknownNameError
+from invertible_rescaling.errors import ConfigError, UnknownNameError
 
 __all__ = [
     "create_model",
@@ -228,12 +228,15 @@ def create_model(name: str, weights: Any = None, **overrides: Any) -> Any:
 
     Raises:
         UnknownNameError: no such model; the message names the close ones.
+        ConfigError: ``pretrained=``, which other libraries have for ``weights="DEFAULT"``.
 
     Example:
         >>> from invertible_rescaling import create_model
         >>> sum(p.numel() for p in create_model("irn_x4").parameters())
         4355136
     """
+    if "pretrained" in overrides:
+        raise ConfigError(f'trained weights are asked for by name: create_model({name!r}, weights="DEFAULT")')
     return models[name](weights=weights, **overrides)
 
 

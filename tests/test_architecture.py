@@ -21,7 +21,7 @@ INTERFACE = Path(__file__).with_name("public_api.txt")
 # The lowest level first. A folder or module at the root imports only from levels below its own; within a
 # folder modules import each other, but never round about.
 LEVELS = (
-    ("errors", "files", "_clock", "_version"),
+    ("errors", "files", "_process", "_version"),
     ("kernels",),
     ("functional", "registry", "metrics", "images", "testing"),
     ("layers", "weights"),

@@ -18,7 +18,8 @@ BUILT_IN = {
 
 
 def test_every_error_has_its_built_in_kin() -> None:
-    assert set(errors.__all__) == {*BUILT_IN, "RescalingError"}
+    assert set(errors.__all__) == {*BUILT_IN, "RescalingError", "MetadataWarning"}
+    assert issubclass(errors.MetadataWarning, UserWarning)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -30,6 +30,7 @@ from invertible_rescaling.images import from_uint8, read_image, write_image
 from invertible_rescaling.images.contact_sheet import CAPTION, MARGIN, SIDE
 from invertible_rescaling.training.config import TrainingConfig
 from invertible_rescaling.weights import IIRN_X4_Weights, weights_of
+from invertible_rescaling.weights.checkpoint import write_checkpoint
 
 KERNEL_HALF = "bicubic (MATLAB's kernel, a = -0.5)"
 KERNEL_SHARP = "bicubic (enlarged with a = -0.75)"
@@ -578,7 +579,7 @@ def test_a_model_that_yields_nan_fails_alone(
     model = iirn_x4(blocks=1)
     with torch.no_grad():
         next(model.parameters()).fill_(math.nan)
-    save_checkpoint(model, tmp_path / "nan.safetensors")
+    write_checkpoint(tmp_path / "nan.safetensors", dict(model.state_dict()), model.config, {})
     code, out, err = run(capsys, folder / "SetA", "--checkpoint", tmp_path / "nan.safetensors")
     assert code == 2
     assert "failed on" in one_line_of(err)

@@ -17,6 +17,7 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import ComposeTransform
 
 from invertible_rescaling import (
+    CRDB,
     AdditiveCoupling,
     AffineCoupling,
     HaarDownsampling,
@@ -24,8 +25,9 @@ from invertible_rescaling import (
     InvertibleModule,
     InvertibleRescaler,
     InvertibleSequential,
+    iirn_x2,
 )
-from invertible_rescaling.errors import ConfigError, ShapeError
+from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError
 from invertible_rescaling.flows import FlowTransform, FreiaLayer, LazyFlowTransform
 from invertible_rescaling.testing import randomize
 from tests.strategies import SmallConv, largest_difference, uniform
@@ -408,3 +410,29 @@ def test_wrong_arguments_are_named() -> None:
         FreiaLayer([(1, 4, 6), (1, 4, 6)], module=image_flow())
     with pytest.raises(ConfigError, match=r"\[\(3,\)\] have 3 channels.*condition_channels=2"):
         FreiaLayer([(1, 4, 6)], [(3,)], module=image_flow(2))
+
+
+def test_every_inverse_is_vectorised() -> None:
+    flow = randomize(InvertibleSequential(HaarDownsampling(3), AffineCoupling(12, 3, CRDB)))
+    y = uniform(4, 12, 3, 4)
+    wanted = flow.inverse_with_log_det(y)
+    found = torch.func.vmap(lambda one: tuple(part[0] for part in flow.inverse_with_log_det(one[None])))(y)
+    model = randomize(iirn_x2(blocks=1)).eval()
+    lr = uniform(4, 3, 4, 5)
+    pairs = [
+        *zip(found, wanted, strict=True),
+        (torch.func.vmap(lambda one: model.upscale(one[None])[0])(lr), model.upscale(lr)),
+        (
+            torch.func.vmap(lambda one: model.inverse(one[None], model.latent(one[None]))[0])(lr),
+            model.inverse(lr, model.latent(lr)),
+        ),
+    ]
+    for ours, plain in pairs:
+        assert largest_difference(ours, plain) < 1e-5
+
+
+def test_a_state_of_another_precision_is_named() -> None:
+    flow = InvertibleSequential(HaarDownsampling(3), AffineCoupling(12, 3, CRDB))
+    for call in (flow, FlowTransform(flow)):
+        with pytest.raises(DtypeError, match=r"was given torch.float64, and its weights are torch.float32"):
+            call(uniform(1, 3, 4, 4, dtype=torch.float64))

@@ -131,3 +131,25 @@ def test_plugins_are_loaded_when_a_name_is_unknown_and_not_before(plugins: list[
 def test_a_plugin_may_look_up_names_itself(plugins: list[_Point]) -> None:
     plugins.append(_Point("curious", lambda: registry.list_models()))
     assert registry.list_models("iirn_x4") == ["iirn_x4"]
+
+
+def test_its_model_goes_through_the_command_line(site: Path, tmp_path: Path) -> None:
+    code = """
+import torch
+from invertible_rescaling import create_model, save_checkpoint
+from invertible_rescaling.testing import randomize
+save_checkpoint(randomize(create_model("large_kernels_x2"), 0.2), "mine.safetensors")
+"""
+    assert _python(site, "-c", code, cwd=tmp_path).returncode == 0
+    write_image(tmp_path / "a.png", torch.rand(3, 24, 26))
+    command = ("-m", "invertible_rescaling")
+    ours = ("--weights", "mine.safetensors")
+    for arguments, wrong in (
+        (("downscale", "a.png", "small.png", "--model", "large_kernels_x2", *ours), ""),
+        (("upscale", "small.png", "back.png", *ours), ""),
+        (("downscale", "a.png", "b.png", "--model", "large_kernels_x2"), "no trained weights are shipped"),
+        (("downscale", "a.png", "b.png", "--model", "large_kernels_x2", "--weights", "V1"), "got 'V1'; this"),
+    ):
+        done = _python(site, *command, *arguments, cwd=tmp_path)
+        assert (done.returncode, wrong in done.stderr) == (2 if wrong else 0, True), done.stderr
+        assert "Traceback" not in done.stderr

@@ -16,7 +16,7 @@ from invertible_rescaling import (
     register_subnet,
     save_checkpoint,
 )
-from invertible_rescaling.errors import UnknownNameError
+from invertible_rescaling.errors import ConfigError, UnknownNameError
 from invertible_rescaling.testing import randomize
 from tests.strategies import uniform
 
@@ -146,3 +146,8 @@ def test_a_registered_class_is_known_by_its_name_when_given_as_such(own_registri
     config = InvertibleRescaler(2, blocks=1, subnet=Conv, latent=Constant(0.5)).config
     assert config["subnet"] == {"name": "their_conv"}
     assert config["latent"] == {"name": "their_constant", "value": 0.5}
+
+
+def test_pretrained_is_told_as_this_library_says_it() -> None:
+    with pytest.raises(ConfigError, match=r"create_model\('iirn_x4', weights=\"DEFAULT\"\)"):
+        create_model("iirn_x4", pretrained=True)

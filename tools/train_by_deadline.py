@@ -25,7 +25,7 @@ from accelerate import Accelerator
 
 from curves import draw_curves, read_curves
 from invertible_rescaling import RescalingError
-from invertible_rescaling._clock import STARTED
+from invertible_rescaling._process import STARTED
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.training import PatchSampler, program
 from invertible_rescaling.training.arguments import parse_options

@@ -20,18 +20,29 @@ __all__: list[str] = []  # for the command line alone
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Shrink pictures so that they can be brought back.",
+    epilog=(
+        "A small picture is called LR, for low resolution. It looks like any other, and carries in its "
+        "pixels what 'upscale' needs; store it without loss (png, tiff, webp)."
+    ),
 )
+
+_DOWN = "invertible-rescaling downscale photos small  |  ... a.jpg b.heic small --model iirn_x2"
+_UP = "invertible-rescaling upscale small restored  |  ... small/a.png restored/a.tif"
 
 Format = Literal["png", "tiff", "webp", "jpg"]
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="IN... OUT", help="Files and folders, and where what is made goes.")
+    list[Path], typer.Argument(metavar="IN OUT", help="Files and folders, and where what is made goes.")
 ]
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME", help="One of those that 'models' lists.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="One of those that 'models' lists; iirn_x4 by default, or what LR says. x4 is the factor.",
+        show_default=False,
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
@@ -61,6 +72,9 @@ Resume = Annotated[
 ]
 KeepSuffix = Annotated[bool, typer.Option("--keep-suffix", help="Make a.jpg.png, not a.png, of a.jpg.")]
 MaxPixels = Annotated[int, typer.Option(min=1, metavar="N", help="Refuse larger pictures.")]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Leave out EXIF, XMP and text, which tell of people and places.")
+]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")]
 
@@ -80,7 +94,7 @@ def _main(
     pass
 
 
-@app.command()
+@app.command(epilog=f"Examples:  {_DOWN}")
 def downscale(
     paths: Paths,
     model: Model = None,
@@ -97,13 +111,14 @@ def downscale(
     resume: Resume = False,
     keep_suffix: KeepSuffix = False,
     max_pixels: MaxPixels = MAX_PIXELS,
+    strip: Strip = False,
     quiet: Quiet = False,
 ) -> int:
-    """Shrink pictures to LR ones, which carry what 'upscale' needs to bring them back."""
+    """Shrink pictures to small ones (LR), which carry what 'upscale' needs to bring them back."""
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
     choice = ModelChoice(model, weights, device_of(device))
     options = RescaleOptions(
-        "downscale", choice, found.kind, quality, _tile(tile), None, force, resume, max_pixels
+        "downscale", choice, found.kind, quality, _tile(tile), None, force, resume, max_pixels, strip
     )
     console = Console.of(quiet)
     _check_quality(options)
@@ -120,7 +135,7 @@ def downscale(
     return process(found, options, jobs, console)
 
 
-@app.command()
+@app.command(epilog=f"Examples:  {_UP}")
 def upscale(
     paths: Paths,
     model: Model = None,
@@ -135,13 +150,14 @@ def upscale(
     resume: Resume = False,
     keep_suffix: KeepSuffix = False,
     max_pixels: MaxPixels = MAX_PIXELS,
+    strip: Strip = False,
     quiet: Quiet = False,
 ) -> int:
-    """Restore LR pictures to their original size. Settings are read from each picture; options override."""
+    """Restore small pictures (LR) to their original size, by what each says of itself; options override."""
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
     choice = ModelChoice(model, weights, device_of(device))
     options = RescaleOptions(
-        "upscale", choice, found.kind, quality, _tile(tile), _size(size), force, resume, max_pixels
+        "upscale", choice, found.kind, quality, _tile(tile), _size(size), force, resume, max_pixels, strip
     )
     _check_quality(options)
     if model is not None or weights is not None:

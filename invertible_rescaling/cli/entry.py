@@ -37,6 +37,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         return _say("interrupted", 130)
     except _Usage as error:
         context = getattr(error, "ctx", None)
+        if not error.format_message():  # type: ignore[attr-defined]  # no arguments at all: help has been printed
+            return 2
         hint = f"; see {context.command_path} --help" if context else ""
         return _say(error.format_message().rstrip(".") + hint, 2)  # type: ignore[attr-defined]
     except RescalingError as error:
@@ -106,7 +108,9 @@ def signals() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise _Ended
 
-    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored stays ignored: nohup lets a run go on after its terminal is closed.
+    wanted = [number for number in named if signal.getsignal(number) is not signal.SIG_IGN]
     try:
         before = {number: signal.signal(number, end) for number in wanted}
     except ValueError:  # not in the main thread, where signals do not come

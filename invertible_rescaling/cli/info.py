@@ -8,9 +8,10 @@ import torch
 
 from invertible_rescaling.errors import ConfigError, first_line
 from invertible_rescaling.images import Picture, read_picture
+from invertible_rescaling.images.exif import holds_place
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.pipeline.networks import shipped
-from invertible_rescaling.pipeline.record import Record, record_of
+from invertible_rescaling.pipeline.record import KEY, Record, record_of
 from invertible_rescaling.pipeline.tasks import as_made, edited
 from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.weights.checkpoint import read_checkpoint
@@ -92,7 +93,14 @@ def _of_picture(picture: Picture) -> dict[str, Any]:
     height, width = picture.size
     facts: dict[str, Any] = {"kind": picture.kind, "size": f"{width}x{height}"}
     facts |= {"ICC profile": f"{len(picture.icc):,} bytes"} if picture.icc else {}
-    facts |= {"EXIF": f"{len(picture.exif):,} bytes"} if picture.exif else {}
+    if picture.exif:
+        place = ", with the place (GPS)" if holds_place(picture.exif) else ""
+        facts["EXIF"] = f"{len(picture.exif):,} bytes{place}"
+    facts |= {"XMP": f"{len(picture.xmp):,} bytes"} if picture.xmp else {}
+    facts |= {"resolution": "{:g}x{:g} dpi".format(*picture.dpi)} if picture.dpi else {}
+    facts |= (
+        {"text": ", ".join(key for key in picture.text if key != KEY)} if set(picture.text) - {KEY} else {}
+    )
     try:
         record = record_of(picture)
     except ConfigError as error:

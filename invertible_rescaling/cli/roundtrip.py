@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invertible_rescaling.cli.report import Comparison, draw, there_and_back
-from invertible_rescaling.errors import ConfigError, RescalingError
+from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import Network
-from invertible_rescaling.pipeline.paths import pictures
-from invertible_rescaling.pipeline.run import INTERRUPTED
+from invertible_rescaling.pipeline.paths import look
+from invertible_rescaling.pipeline.run import INTERRUPTED, nothing_found
+from invertible_rescaling.pipeline.tasks import problem_of
 
 __all__: list[str] = []  # for the command line alone
 
@@ -34,21 +35,20 @@ def roundtrip(
         raise ConfigError(f"the side-by-side picture is a PNG file; {target} is none by its name")
     if rows and target.exists() and not force:
         raise ConfigError(f"{target} exists; pass --force to overwrite it, --picture FILE or --rows 0")
-    sources, failures = pictures(inputs)
-    if not sources and not failures:
-        raise ConfigError("no pictures were found; known are .png, .jpg, .webp, .tif and the like")
-    for path, why in failures:
+    plan = look(inputs)
+    if not plan.tasks and not plan.failures:
+        raise ConfigError(nothing_found(plan))
+    for path, why in plan.failures:
         console.error(f"{path}: {why}")
     shown: list[Comparison] = []
     sums: dict[str, list[float]] = {"ours": [], "bicubic": []}
-    failed = len(failures)
+    failed = len(plan.failures)
     try:
-        for source in sources:
+        for source in (task.source for task in plan.tasks):
             try:
                 found = there_and_back(network, source, max_pixels, tile)
-            except (RescalingError, OSError, RuntimeError, MemoryError) as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                console.error(f"{source}: {reason}")
+            except Exception as error:  # whatever a package raises, the other pictures are to be compared
+                console.error(f"{source}: {problem_of(error)}")
                 failed += 1
                 continue
             console.print(found.row())

@@ -6,10 +6,11 @@ or tifffile: ``pip install invertible_rescaling[images]``.
 """
 
 from invertible_rescaling.images.encoding import LOSSLESS, SUFFIXES, encode_picture
+from invertible_rescaling.images.fitting import fit_metadata
+from invertible_rescaling.images.formats import PICTURE_SUFFIXES
 from invertible_rescaling.images.io import MAX_PIXELS, decode_picture, read_picture, write_picture
 from invertible_rescaling.images.picture import Picture
 from invertible_rescaling.images.rgb import (
-    PICTURE_SUFFIXES,
     find_images,
     from_uint8,
     read_image,
@@ -26,6 +27,7 @@ __all__ = [
     "decode_picture",
     "encode_picture",
     "find_images",
+    "fit_metadata",
     "from_uint8",
     "read_image",
     "read_picture",

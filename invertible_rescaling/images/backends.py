@@ -2,17 +2,11 @@
 
 import importlib
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from invertible_rescaling.errors import MissingDependencyError
 
 __all__: list[str] = []  # for this package alone
-
-_lock = threading.Lock()
-_lifted: list[Any] = []  # Pillow's limit as each block that lifts it found it
 
 
 def pillow(module: str) -> Any:
@@ -21,54 +15,26 @@ def pillow(module: str) -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        found = importlib.import_module(f"PIL.{module}")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading and writing image files needs Pillow: pip install 'invertible_rescaling[images]'"
-        ) from error
-    _keep_quiet("PIL")
-    return found
+    return _module(f"PIL.{module}", "reading and writing image files needs Pillow")
 
 
 def deep(package: str) -> Any:
-    """The package ``imagecodecs`` or ``tifffile``, for the 16-bit files that Pillow cuts to 8.
+    """The package ``imagecodecs``, ``tifffile`` or ``netpbmfile``, for files that Pillow cuts to 8 bits.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
+    return _module(package, f"pictures of more than 8 bits need {package}")
+
+
+def _module(name: str, why: str) -> Any:
     try:
-        found = importlib.import_module(package)
+        found = importlib.import_module(name)
     except ImportError as error:
-        raise MissingDependencyError(
-            f"16-bit pictures of several channels need {package}: pip install 'invertible_rescaling[images]'"
-        ) from error
-    _keep_quiet(package)
-    return found
-
-
-def _keep_quiet(package: str) -> None:
-    """Keep what a package logs about a file from standard error, unless somebody handles it."""
-    logger = logging.getLogger(package)
-    if not logger.handlers:
+        raise MissingDependencyError(f"{why}: pip install 'invertible_rescaling[images]'") from error
+    logger = logging.getLogger(name.split(".")[0])
+    if (
+        not logger.handlers
+    ):  # what it logs about a file is kept from standard error, unless somebody handles it
         logger.addHandler(logging.NullHandler())
-
-
-@contextmanager
-def without_pillows_limit() -> Iterator[None]:
-    """Let Pillow open an image of any size: the caller checks it, against a limit of its own.
-
-    Pillow keeps its limit in a global; it is put back when the last of the threads that lifted it is done.
-    """
-    image = pillow("Image")
-    with _lock:
-        _lifted.append(image.MAX_IMAGE_PIXELS)
-        image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        with _lock:
-            if len(_lifted) > 1:
-                _lifted.pop()  # one of those that found it lifted; which of them does not matter
-            else:
-                image.MAX_IMAGE_PIXELS = _lifted.pop()
+    return found

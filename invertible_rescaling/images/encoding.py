@@ -2,24 +2,27 @@
 
 import io
 import os
+import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from invertible_rescaling.errors import ImageError
+from invertible_rescaling.errors import ImageError, MetadataWarning
+from invertible_rescaling.images import png
 from invertible_rescaling.images.backends import pillow
-from invertible_rescaling.images.metadata import packet_of
+from invertible_rescaling.images.fitting import fit_metadata
 from invertible_rescaling.images.picture import Picture
-from invertible_rescaling.images.png16 import HEADER_END, chunk, encode_deep
+from invertible_rescaling.images.tiff import exif_tags
+from invertible_rescaling.images.xmp import packet_of
 
 __all__ = ["LOSSLESS", "SUFFIXES", "encode_picture"]
 
 SUFFIXES = {"png": ".png", "tiff": ".tif", "webp": ".webp", "jpg": ".jpg"}
 LOSSLESS = ("png", "tiff", "webp")
 _FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
-_EXIF, _GPS = 0x8769, 0x8825
 _SIDES = {"webp": 16383, "jpg": 65500}  # what libwebp and libjpeg go up to
 
 
@@ -39,11 +42,16 @@ def encode_picture(picture: Picture, kind: str, *, quality: int | None = None) -
     """Make a file's content of a picture, the same for the same picture.
 
     Args:
-        picture: what to store, with its profile, EXIF and text.
+        picture: what to store, with its metadata; what of it the format cannot hold is left out, with a
+            warning (:func:`fit_metadata` says it in a note).
         kind: ``"png"``, ``"tiff"``, ``"webp"`` or ``"jpg"``. The first two hold any picture; WebP has 8 bits
             and stores greyscale as RGB; JPEG has 8 bits and no alpha. Sides are up to 16383 in WebP and 65500
             in JPEG.
-        quality: 1 to 100, for JPEG (95 by default) and WebP, which is lossless without.
+        quality: 1 to 100, for JPEG (95 by default) and WebP, which is lossless without. JPEG keeps colour at
+            full resolution (4:4:4).
+
+    Warns:
+        MetadataWarning: not all metadata fit.
 
     Raises:
         ImageError: the format cannot hold the picture, or is not known.
@@ -65,8 +73,11 @@ def encode_picture(picture: Picture, kind: str, *, quality: int | None = None) -
             raise ImageError(f"{kind} has at most {_SIDES[kind]} pixels a side; use png or tiff")
     if kind == "jpg" and picture.alpha is not None:
         raise ImageError("jpg has no alpha; use png, tiff or webp")
+    fitting = fit_metadata(picture, kind)
+    for note in fitting.notes[len(picture.notes) :]:
+        warnings.warn(note, MetadataWarning, stacklevel=2)
     encode = {"png": _png, "tiff": _tiff, "webp": _webp, "jpg": _jpg}[kind]
-    return encode(picture, quality)
+    return encode(fitting, quality)
 
 
 def _pixels(picture: Picture) -> "np.ndarray[Any, np.dtype[Any]]":
@@ -86,16 +97,19 @@ def _save(array: "np.ndarray[Any, np.dtype[Any]]", **options: Any) -> bytes:
 
 def _png(picture: Picture, quality: int | None) -> bytes:
     array = _pixels(picture)
-    content = _save(array, format="PNG") if picture.bits == 8 or array.ndim == 2 else encode_deep(array)
-    chunks = []
+    content = _save(array, format="PNG") if picture.bits == 8 or array.ndim == 2 else png.encode_deep(array)
+    chunks = [png.chunk(name.encode(), body) for name, body in picture.colour_chunks.items()]
     if picture.icc:
-        chunks.append(chunk(b"iCCP", b"icc\0\0" + zlib.compress(picture.icc)))
+        chunks.append(png.chunk(b"iCCP", b"icc\0\0" + zlib.compress(picture.icc)))
+    if picture.dpi:
+        across, down = (round(value / 0.0254) for value in picture.dpi)
+        chunks.append(png.chunk(b"pHYs", struct.pack(">IIB", across, down, 1)))
     if picture.exif:
-        chunks.append(chunk(b"eXIf", picture.exif))
-    for key, value in picture.text.items():
-        keyword = key.encode("latin-1", "replace")[:79]
-        chunks.append(chunk(b"iTXt", keyword + b"\0\0\0\0\0" + value.encode()))
-    return content[:HEADER_END] + b"".join(chunks) + content[HEADER_END:]
+        chunks.append(png.chunk(b"eXIf", picture.exif))
+    if picture.xmp:
+        chunks.append(png.text_chunk(png.XMP_KEY, picture.xmp.decode()))
+    chunks += [png.text_chunk(key, value) for key, value in picture.text.items()]
+    return content[: png.HEADER_END] + b"".join(chunks) + content[png.HEADER_END :]
 
 
 def _webp(picture: Picture, quality: int | None) -> bytes:
@@ -111,7 +125,7 @@ def _webp(picture: Picture, quality: int | None) -> bytes:
         exact=True,
         icc_profile=picture.icc,
         exif=_headed(picture),
-        xmp=packet_of(picture.text),
+        xmp=packet_of(picture.xmp, picture.text),
         **how,
     )
 
@@ -121,9 +135,11 @@ def _jpg(picture: Picture, quality: int | None) -> bytes:
         _pixels(picture),
         format="JPEG",
         quality=95 if quality is None else quality,
+        subsampling=0,  # LR hides its detail in colour
+        dpi=None if picture.dpi is None else tuple(round(value) for value in picture.dpi),
         icc_profile=picture.icc,
         exif=_headed(picture),
-        xmp=packet_of(picture.text),
+        xmp=packet_of(picture.xmp, picture.text),
     )
 
 
@@ -142,19 +158,17 @@ def _tiff(picture: Picture, quality: int | None) -> bytes:
     plugin = pillow("TiffImagePlugin")
     directory = plugin.ImageFileDirectory_v2(prefix=b"II")
     if picture.exif:
-        exif = pillow("Image").Exif()
-        exif.load(picture.exif)
-        for tag in exif:
-            value = exif.get_ifd(tag) if tag in (_EXIF, _GPS) else exif[tag]
-            if value:
-                directory[tag] = dict(value) if tag in (_EXIF, _GPS) else value
+        for tag, value in exif_tags(picture.exif).items():
+            directory[tag] = value
+    if picture.dpi:
+        directory[282], directory[283], directory[296] = *picture.dpi, 2
     directory[256], directory[257], directory[258] = width, height, (picture.bits,) * channels
     directory[259], directory[317] = 8, 2  # deflate, by rows
     directory[262], directory[277] = (2 if picture.colour.shape[0] == 3 else 1), channels
     directory[273], directory[278], directory[279] = 0, height, len(strip)
     if picture.alpha is not None:
         directory[338] = 2  # not multiplied into the colours
-    packet = packet_of(picture.text)
+    packet = packet_of(picture.xmp, picture.text)
     for tag, content in ((700, packet), (34675, picture.icc)):
         if content:
             directory.tagtype[tag] = 1 if tag == 700 else 7

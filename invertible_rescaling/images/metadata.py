@@ -1,74 +1,92 @@
-"""Metadata of picture files: ICC profile, EXIF and text, XMP where a format has no text."""
+"""What a file carries beside its pixels, as it is found and as a picture takes it."""
 
-import html
 import re
+import zlib
+from dataclasses import dataclass, field
 from typing import Any
 
-from invertible_rescaling.errors import first_line
+from invertible_rescaling.images.exif import upright
+from invertible_rescaling.images.xmp import parts_of
 
 __all__: list[str] = []  # for this package alone
 
-# Tags of a TIFF file that say how its pixels lie, which are another file's as soon as it is written anew:
-# sizes, strips, tiles, compression, the profile and packets that are carried on their own.
-_OF_THE_FILE = frozenset(
-    {*range(254, 267), 269, *range(273, 282), 284, 285, *range(288, 293), 297, 301, *range(317, 348)}
-    | {*range(512, 522), 529, 530, 531, 532, 700, 33723, 34377, 34675}
-)
-_ORIENTATION = 0x0112
-_ELEMENT = "ir:record"
-_PACKET = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<rdf:Description rdf:about="" xmlns:ir="https://invertible-rescaling.invalid/ns/">{}</rdf:Description>'
-    '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-)
+MAX_METADATA = 2**26  # bytes of each part; the longest that is known of is a profile of some MB
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""")
+_CHANNELS = {b"GRAY": 1, b"RGB ": 3}
 
 
-def carried_by(image: Any) -> tuple[dict[str, Any], list[str]]:
-    """Arguments of a picture, ``icc``, ``exif`` and ``text``, and notes on what could not be kept."""
-    notes: list[str] = []
-    icc = image.info.get("icc_profile") or None
-    exif = None
+@dataclass
+class Carried:
+    """What was found in a file; the attributes are those of a picture.
+
+    Attributes:
+        orientation: 1 to 8, where it is known otherwise than from EXIF.
+        notes: on what is not kept.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    text: dict[str, str] = field(default_factory=dict)
+    dpi: tuple[float, float] | None = None
+    colour_chunks: dict[str, bytes] = field(default_factory=dict)
+    orientation: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Note it once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def stand_upright(self) -> int:
+        """Take the orientation out of EXIF and XMP, and text out of XMP; return it, for the pixels.
+
+        Whatever is wrong with metadata is noted, and decides nothing.
+        """
+        found = 1
+        if self.exif is not None:
+            try:
+                self.exif, found = upright(self.exif)
+            except ValueError as error:
+                self.exif = None
+                self.note(f"EXIF could not be read and is left out ({error})")
+        if self.xmp is not None:
+            self.xmp, text = parts_of(self.xmp)
+            self.text = text | self.text
+        if self.xmp is not None:
+            self.xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", self.xmp)
+        return found if self.orientation is None else self.orientation
+
+    def for_channels(self, channels: int) -> dict[str, Any]:
+        """Return what goes into a picture of 1 or 3 channels of colour, which not every profile fits."""
+        space = (self.icc or b"")[16:20]
+        if self.icc and _CHANNELS.get(space, channels) != channels and channels == 3:
+            self.note("a profile of greyscale does not fit colours and is left out")
+            self.icc = None
+        elif space == b"CMYK":
+            self.note("a profile of CMYK does not fit and is left out")
+            self.icc = None
+        for name in ("icc", "exif", "xmp"):
+            if len(getattr(self, name) or b"") > MAX_METADATA:
+                self.note(f"{name.upper()} of over {MAX_METADATA:,} bytes is left out")
+                setattr(self, name, None)
+        names = ("icc", "exif", "xmp", "text", "dpi", "colour_chunks")
+        return {name: getattr(self, name) for name in names}
+
+
+def inflate(content: bytes) -> bytes:
+    """Unpack what zlib packed, if it is not too much.
+
+    Raises:
+        ValueError: it is damaged, or of more than :data:`MAX_METADATA` bytes.
+    """
+    stream = zlib.decompressobj()
     try:
-        exif = _exif_less_orientation(image.getexif())
-    except Exception as error:  # the pixels do not depend on it
-        notes.append(f"EXIF could not be read and is left out ({first_line(error)})")
-    text = {
-        str(key): str(value)
-        for key, value in (getattr(image, "text", None) or {}).items()
-        if key != "XML:com.adobe.xmp" and not key.startswith("Raw profile type ")
-    }
-    if image.format != "PNG":
-        text |= text_in_packet(image.info.get("xmp"))
-    return {"icc": icc, "exif": exif, "text": text}, notes
-
-
-def _exif_less_orientation(exif: Any) -> bytes | None:
-    for tag in list(exif):
-        if tag == _ORIENTATION or tag in _OF_THE_FILE:
-            del exif[tag]
-    if not len(exif):
-        return None
-    content: bytes = exif.tobytes()
-    return content.removeprefix(b"Exif\0\0")
-
-
-def packet_of(text: dict[str, str]) -> bytes | None:
-    """An XMP packet that holds text by keyword; ``None`` for none."""
-    if not text:
-        return None
-    records = "".join(
-        f'<{_ELEMENT} key="{html.escape(key)}">{html.escape(value)}</{_ELEMENT}>'
-        for key, value in text.items()
-    )
-    return _PACKET.format(records).encode()
-
-
-def text_in_packet(packet: Any) -> dict[str, str]:
-    """Return the text in a packet of :func:`packet_of`; nothing for other packets."""
-    if isinstance(packet, bytes):
-        packet = packet.decode("utf-8", "replace")
-    if not isinstance(packet, str):
-        return {}
-    found = re.findall(rf'<{_ELEMENT} key="([^"]*)">([^<]*)</{_ELEMENT}>', packet)
-    return {html.unescape(key): html.unescape(value) for key, value in found}
+        found = stream.decompress(content, MAX_METADATA + 1)
+    except zlib.error as error:
+        raise ValueError("it is damaged") from error
+    if len(found) > MAX_METADATA:
+        raise ValueError(f"it has over {MAX_METADATA:,} bytes")
+    if not stream.eof:
+        raise ValueError("it is damaged")
+    return found

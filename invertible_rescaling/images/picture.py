@@ -22,8 +22,12 @@ class Picture:
         colour: ``(C, H, W)``, C = 1 for greyscale and 3 for RGB; uint8, or uint16 for 16 bits.
         alpha: ``(1, H, W)`` of the same dtype, or ``None``. Not multiplied into the colours.
         icc: the ICC profile, if any.
-        exif: EXIF from its TIFF header on, if any, without an orientation.
+        exif: EXIF from its TIFF header on, if any, without an orientation or a thumbnail.
+        xmp: the XMP packet, if any: rights, ratings, edits.
         text: by keyword; in PNG files text chunks.
+        dpi: pixels an inch, across and down, to a tenth, if the file says.
+        colour_chunks: the chunks of a PNG file that say how its numbers are colours where no profile does, by
+            name: cICP, mDCV, cLLI, sRGB, gAMA, cHRM. No other format has a place for them.
         notes: what reading changed (a palette became RGB), to be told to whoever asked.
 
     Raises:
@@ -41,7 +45,10 @@ class Picture:
     alpha: Tensor | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
     text: dict[str, str] = field(default_factory=dict)
+    dpi: tuple[float, float] | None = None
+    colour_chunks: dict[str, bytes] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -113,3 +120,7 @@ class Picture:
     def noting(self, *notes: str) -> "Picture":
         """The same with more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+    def bare(self) -> "Picture":
+        """The same without what tells of people and places: EXIF, XMP and text; colours stay as they look."""
+        return replace(self, exif=None, xmp=None, text={})

@@ -5,21 +5,19 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from invertible_rescaling.errors import DtypeError, ImageError, ShapeError, first_line
+from invertible_rescaling.errors import DtypeError, ImageError, MissingDependencyError, ShapeError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images.backends import pillow
+from invertible_rescaling.images.decoding import decode, said_by
+from invertible_rescaling.images.formats import PICTURE_SUFFIXES
+from invertible_rescaling.images.io import MAX_PIXELS
+from invertible_rescaling.images.picture import Picture
 
-__all__ = ["PICTURE_SUFFIXES", "find_images", "from_uint8", "read_image", "to_uint8", "write_image"]
+__all__ = ["find_images", "from_uint8", "read_image", "to_uint8", "write_image"]
 
-PICTURE_SUFFIXES = frozenset(
-    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif"}
-    | {".tiff", ".webp"}
-)
-"""In folders, the files that are taken for pictures: by every program and command."""
 _LOSSLESS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
     ".webp": {"format": "WEBP", "lossless": True},
@@ -59,12 +57,13 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Read an image as RGB, ``(3, H, W)`` uint8.
 
-    Greyscale and palette images become RGB, 16-bit greyscale is scaled to 8 bits, alpha is laid on white,
-    the EXIF orientation is applied, and of an animation the first frame is taken.
+    It is what :func:`read_picture` reads, made plain: greyscale and palettes become RGB, 16 bits are scaled
+    to 8, alpha is laid on white, and of an animation the first frame is taken.
 
     Raises:
-        ImageError: missing, unreadable, corrupt or too large (Pillow's limit against decompression bombs).
-        MissingDependencyError: Pillow is not installed.
+        ImageError: missing, unreadable, corrupt or larger than :data:`MAX_PIXELS`.
+        MissingDependencyError: a package that reads it is not installed.
+        MemoryError: there is too little memory for its pixels.
 
     Example:
         >>> import tempfile, pathlib, torch
@@ -74,18 +73,12 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         ...     read_image(pathlib.Path(folder, "a.png")).shape
         torch.Size([3, 4, 5])
     """
-    library, ops = pillow("Image"), pillow("ImageOps")
     try:
-        with library.open(path) as image:
-            if image.format == "PNG":
-                image.verify()  # checks every chunk's checksum, which decoding alone does not
-        with library.open(path) as image:
-            image.load()
-            upright = ops.exif_transpose(image)
-            array = np.array(_to_rgb(upright, library))
+        return _rgb(decode(Path(path).read_bytes(), MAX_PIXELS, first_frame=True))
+    except (MissingDependencyError, MemoryError):
+        raise
     except Exception as error:  # decoders raise nearly anything on corrupt data
-        raise ImageError(f"cannot read {os.fspath(path)!r} as an image: {first_line(error)}") from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+        raise ImageError(f"cannot read {os.fspath(path)!r} as an image: {said_by(error)}") from error
 
 
 def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
@@ -126,6 +119,7 @@ def from_uint8(image: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         >>> from_uint8(torch.tensor([0, 255], dtype=torch.uint8))
         tensor([0., 1.])
     """
+    _check_tensor("from_uint8", image)
     if image.dtype != torch.uint8:
         raise DtypeError(f"from_uint8 takes uint8, got {image.dtype}")
     return image.to(dtype) / 255
@@ -143,6 +137,7 @@ def to_uint8(image: Tensor) -> Tensor:
         >>> to_uint8(torch.tensor([-1.0, 0.5, 1.0]))
         tensor([  0, 128, 255], dtype=torch.uint8)
     """
+    _check_tensor("to_uint8", image)
     if image.dtype == torch.uint8:
         return image
     if not image.is_floating_point():
@@ -150,20 +145,21 @@ def to_uint8(image: Tensor) -> Tensor:
     return (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _to_rgb(image: Any, library: Any) -> Any:
-    if image.mode == "F" or image.mode == "I":
-        raise ImageError(
-            f"{image.mode!r} pixels ({'floating point' if image.mode == 'F' else '32-bit integers'}) have no "
-            "agreed range; convert the file to 8 or 16 bits"
+def _check_tensor(who: str, image: Tensor) -> None:
+    if not isinstance(image, Tensor):
+        raise DtypeError(
+            f"{who} takes a tensor (C, H, W), got {type(image).__name__}; "
+            "Picture.from_array(numpy.asarray(image)).colour is one"
         )
-    if image.mode.startswith("I;16"):  # 16 bits of grey, which Pillow's own conversion would clip
-        grey = np.asarray(image).astype(np.float64)
-        transparent = image.info.get("transparency")
-        if transparent is not None:
-            grey = np.where(grey == transparent, 65535.0, grey)
-        return library.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        colour = image.convert("RGBA")
-        white = library.new("RGBA", colour.size, (255, 255, 255, 255))
-        return library.alpha_composite(white, colour).convert("RGB")
-    return image.convert("RGB")
+
+
+def _rgb(picture: Picture) -> Tensor:
+    colour = _8_bits(picture.colour).expand(3, -1, -1)
+    if picture.alpha is None:
+        return colour.contiguous()
+    alpha = _8_bits(picture.alpha).to(torch.int32)
+    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+
+
+def _8_bits(plane: Tensor) -> Tensor:
+    return plane if plane.dtype == torch.uint8 else ((plane.to(torch.int32) + 128) // 257).to(torch.uint8)

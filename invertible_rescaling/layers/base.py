@@ -199,6 +199,21 @@ class InvertibleSequential(InvertibleModule):
         return tuple(shape)
 
 
+def check_weights(x: Tensor, module: nn.Module) -> None:
+    """Refuse a state of another precision than the weights that are to be multiplied with it.
+
+    Raises:
+        DtypeError: one is float32, the other float64.
+    """
+    for weight in module.parameters():  # the first alone
+        if weight.dtype != x.dtype and weight.dtype in _STATE_DTYPES:
+            raise DtypeError(
+                f"{type(module).__name__} was given {x.dtype}, and its weights are {weight.dtype}; convert "
+                f"one, as in x.to({weight.dtype})"
+            )
+        break
+
+
 def check_state(x: Tensor, channels: int, who: str) -> None:
     """Refuse anything but a float32 or float64 ``(B, channels, H, W)`` tensor with no empty side.
 

@@ -32,10 +32,12 @@ class _TwoHalves(CouplingLayer):
         self._first, self._second = slice(0, split), slice(split, channels)
 
     def _make(self, subnet: SubnetFactory, in_channels: int, out_channels: int) -> nn.Module:
-        if not callable(subnet):
+        if isinstance(subnet, nn.Module) or not callable(subnet):
+            made = isinstance(subnet, nn.Module)
+            given = f"a {type(subnet).__name__} that is made" if made else repr(subnet)
             raise ConfigError(
                 f"{type(self).__name__} takes a factory subnet(in_channels, out_channels) -> Module, such as "
-                f"CRDB, got {subnet!r}; InvertibleRescaler takes names"
+                f"CRDB or partial(CRDB, growth=16), got {given}; InvertibleRescaler takes names"
             )
         return subnet(in_channels + self.condition_channels, out_channels)
 

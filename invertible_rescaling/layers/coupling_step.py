@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from invertible_rescaling.errors import ConfigError, ShapeError
 from invertible_rescaling.kernels.dispatch import may_overwrite
-from invertible_rescaling.layers.base import InvertibleModule, check_state
+from invertible_rescaling.layers.base import InvertibleModule, check_state, check_weights
 from invertible_rescaling.layers.conditioning import check_condition, concat_condition
 
 __all__ = ["Combine", "CouplingLayer", "CouplingStep"]
@@ -158,6 +158,7 @@ class CouplingLayer(InvertibleModule):
         log_scales: list[Tensor] | None = None,
     ) -> Tensor:
         check_state(x, self.channels, type(self).__name__)
+        check_weights(x, self)
         check_condition(condition, self.condition_channels, x, type(self).__name__)
         in_place = may_overwrite(x) and (condition is None or may_overwrite(condition))
         if in_place:

@@ -4,7 +4,8 @@ import importlib
 import math
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -255,13 +256,23 @@ class _WaveletStep(nn.Module):
         transform, known = _load_pytorch_wavelets()
         if wavelet not in known:
             raise ConfigError(f"no discrete wavelet is named {wavelet!r}; known: {', '.join(known)}")
-        self.transform = transform(J=1, wave=wavelet, mode="periodization")
-        for name, taps in list(self.transform.named_buffers()):
-            self.transform.register_buffer(name, taps, persistent=False)  # fixed, so no part of state_dict
+        with torch.device("cpu"):
+            self.transform = transform(J=1, wave=wavelet, mode="periodization")
+        self._taps = dict(self.transform.named_buffers())
+        for name, taps in self._taps.items():  # fixed, so no part of state_dict
+            taps = taps.to(torch.get_default_device())
+            self.transform.register_buffer(name, taps, persistent=False)
         longest = max(taps.numel() for taps in self.transform.buffers())
         # Periodization wraps round; an edge as wide as the filters keeps the far side out of the picture.
         self.margin = 2 * math.ceil(longest / 2)
         self.receptive_radius = (longest - 1) // 2  # of the even number of taps, two lie in the middle
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, taps in self.transform.named_buffers():
+            if not taps.is_meta:
+                taps.copy_(self._taps[name])  # to_empty has left what the memory held
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         margin, half = self.margin, self.margin // 2

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils import parametrize
@@ -217,8 +216,16 @@ class _Reversible(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            gradients = _Reversible.gradients(ctx, grad_y)
+        if not torch.is_grad_enabled():
+            return gradients
+        return tuple(None if found is None else _once(found) for found in gradients)
+
+    @staticmethod
+    def gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        """Those of all that ``forward`` was given."""
         stretch: _Stretch = ctx.stretch
         _check_uncached(stretch.modules)
         x, y, condition = ctx.saved_tensors[:3]
@@ -242,6 +249,27 @@ class _Reversible(torch.autograd.Function):
             grad_x = backward.through(stretch.turns, x, y, grad_y, to_x=needs_x)
         grad_condition = None if condition is None else condition.grad
         return None, grad_x, grad_condition, *(leaf.grad for leaf in leaves.values())
+
+
+def _once(gradient: Tensor) -> Tensor:
+    """The gradient, to be told of where somebody differentiates it."""
+    found: Tensor = _Once.apply(gradient.detach().requires_grad_())  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Once(torch.autograd.Function):
+    """What can be differentiated no further."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise ConfigError(
+            "a gradient by reversible backpropagation cannot be differentiated again; call "
+            "enable_reversible_backprop(False) on the model before the forward pass"
+        )
 
 
 class _Backward:

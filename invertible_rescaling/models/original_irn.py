@@ -21,7 +21,8 @@ def load_original_irn(path: PathLike, *, latent: Any = "gaussian") -> Invertible
     pickle; it is opened with ``weights_only=True``, which runs no code from it.
 
     Args:
-        path: a ``.pth`` file with a ``state_dict``.
+        path: a ``.pth`` file with a ``state_dict``, or with one under ``params_ema``, ``params`` or
+            ``state_dict``, as BasicSR writes them.
         latent: of the model to make, as for :class:`~invertible_rescaling.InvertibleRescaler`.
 
     Returns:
@@ -36,11 +37,15 @@ def load_original_irn(path: PathLike, *, latent: Any = "gaussian") -> Invertible
     check_is_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # torch raises its own, pickle's, zipfile's and plain RuntimeErrors here
         raise CheckpointError(
             f"{path} cannot be read as a state_dict: {first_line(error)}; this reads the original IRN "
             "authors' .pth files, load_checkpoint those of this library"
         ) from error
+    if isinstance(state, Mapping):  # BasicSR keeps two of them, the averaged one is the better
+        state = next((state[key] for key in ("params_ema", "params", "state_dict") if key in state), state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} does not hold a state_dict (a mapping of names to tensors)")
     tensors = {str(key).removeprefix("module."): value for key, value in state.items()}

@@ -81,7 +81,8 @@ def load(choice: ModelChoice) -> Network:
             f"no trained weights are shipped for {name}; pass --weights FILE, or one of "
             f"{', '.join(list_models(pretrained=True))} as --model"
         )
-    with open_checkpoint(choose_weights(wanted or "DEFAULT", name)) as checkpoint:
+    chosen = choose_weights(wanted or "DEFAULT", name)
+    with open_checkpoint(chosen) as checkpoint:
         model = checkpoint.build(model_of)
     file = checkpoint.source
     if not isinstance(model, InvertibleRescaler):
@@ -92,8 +93,8 @@ def load(choice: ModelChoice) -> Network:
         raise ConfigError(f"{file} holds a model of scale {model.scale}, not {name}; name one that is")
     if model.channels != 3:
         raise ConfigError(f"{file} holds a model of {model.channels} channels; pictures need 3")
-    if choice.model is None and not name.endswith(f"_x{model.scale}"):
-        name = f"iirn_x{model.scale}"
+    if choice.model is None and wanted is not None and not isinstance(chosen, WeightsEnum):
+        name = f"unnamed_x{model.scale}"  # whatever it is: its weights' hash tells it from others
     return Network(name, model.float().eval().to(choice.device), checkpoint.sha256)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import remove_leftovers
 from invertible_rescaling.images import PICTURE_SUFFIXES, SUFFIXES
+from invertible_rescaling.images.formats import UNREAD_SUFFIXES
 
 __all__ = ["FileTask", "Plan", "plan"]
 
 _OF_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
+_OF_PICTURES = PICTURE_SUFFIXES | UNREAD_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,17 @@ class Plan:
     Attributes:
         tasks: what to do.
         failures: what could not be read, and why.
-        others: how many files in folders are no pictures by their suffix.
+        unread: pictures in folders, by their suffix, of formats that are not read.
+        others: how many other files in folders are no pictures by their suffix.
+        links: links to folders, which are not followed.
         kind: the format of what is made.
     """
 
     tasks: list[FileTask] = field(default_factory=list)
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
     others: int = 0
+    links: list[Path] = field(default_factory=list)
     kind: str = "png"
 
     def remove_leftovers(self) -> None:
@@ -69,7 +75,8 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None = None, keep_suf
         keep_suffix: name what comes of ``a.jpg`` ``a.jpg.png``.
 
     Raises:
-        ConfigError: two inputs would make the same output, or an output is an input.
+        ConfigError: two inputs would make the same output, an output is an input, or the output is named like
+            a picture that cannot be written.
 
     Example:
         >>> import tempfile
@@ -81,11 +88,17 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None = None, keep_suf
         ['a.png']
     """
     suffix = output.suffix.lower()
-    if len(inputs) == 1 and inputs[0].is_file() and suffix in _OF_FORMATS and not output.is_dir():
+    if len(inputs) == 1 and not inputs[0].is_dir() and suffix in _OF_FORMATS and not output.is_dir():
         if kind not in (None, _OF_FORMATS[suffix]):
             raise ConfigError(f"--format {kind} does not go with the name {output}; leave one out")
-        found = Plan([FileTask(inputs[0], output)], kind=_OF_FORMATS[suffix])
+        found = Plan(kind=_OF_FORMATS[suffix])
+        if inputs[0].is_file():
+            found.tasks.append(FileTask(inputs[0], output))
+        else:
+            _add(found, inputs[0], None, keep_suffix)  # which says what is wrong with it
     else:
+        if not output.is_dir() and (suffix in _OF_PICTURES or str(output) == "-"):
+            raise ConfigError(_no_folder(output))
         if output.exists() and not output.is_dir():
             raise ConfigError(f"{output} is a file, where a folder is needed; name another OUT")
         found = Plan(kind=kind or "png")
@@ -95,12 +108,21 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None = None, keep_suf
     return found
 
 
-def pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """All pictures in files and folders, and what could not be read, and why."""
+def _no_folder(output: Path) -> str:
+    if str(output) == "-":
+        return "nothing is written to standard output; name a file or a folder"
+    if output.suffix.lower() in _OF_FORMATS:
+        return f"{output} is a picture by its name, where a folder is needed; name another OUT"
+    return f"{output.suffix} files cannot be written; known: {', '.join(sorted(_OF_FORMATS))}"
+
+
+def look(inputs: Sequence[Path]) -> Plan:
+    """All pictures in files and folders, each once, to be read and nothing made of them."""
     found = Plan()
     for given in inputs:
         _add(found, given, None, False)
-    return list(dict.fromkeys(pair.source for pair in found.tasks)), found.failures
+    found.tasks = list({task.source: task for task in found.tasks}.values())
+    return found
 
 
 def _add(found: Plan, given: Path, output: Path | None, keep_suffix: bool) -> None:
@@ -135,9 +157,18 @@ def _files_in(folder: Path, output: Path | None, found: Plan) -> list[Path]:
             for name in folders
             if not name.startswith(".") and os.path.realpath(os.path.join(root, name)) != inside
         )
-        pictures = [n for n in names if os.path.splitext(n)[1].lower() in PICTURE_SUFFIXES and n[0] != "."]
-        files.extend(Path(root, name) for name in pictures)
-        found.others += sum(not name.startswith(".") for name in names) - len(pictures)
+        found.links += [Path(root, name) for name in folders if os.path.islink(os.path.join(root, name))]
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if suffix in PICTURE_SUFFIXES:
+                files.append(Path(root, name))
+            elif suffix in UNREAD_SUFFIXES:
+                found.unread.append(Path(root, name))
+            else:
+                found.others += 1
+    found.unread.sort()
     return sorted(files)
 
 

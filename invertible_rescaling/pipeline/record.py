@@ -34,6 +34,7 @@ class Record:
         bits: 8 or 16.
         source_sha256: of the file it was made of.
         pixels_sha256: see :func:`pixels_sha256`; ``None`` where a lossy format has changed the pixels.
+        quality: of a lossy format, if one was asked for.
         version: of the library.
     """
 
@@ -48,6 +49,7 @@ class Record:
     bits: int
     source_sha256: str
     pixels_sha256: str | None
+    quality: int | None = None
     version: str = __version__
 
     @classmethod

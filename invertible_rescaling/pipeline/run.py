@@ -1,6 +1,5 @@
 """A run over many pictures: how many at a time, what is told of it, and the exit code."""
 
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from invertible_rescaling._process import cores_here, memory_here
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.paths import FileTask, Plan
@@ -16,6 +16,9 @@ from invertible_rescaling.pipeline.workers import outcomes
 
 __all__: list[str] = []  # for the command line alone
 
+_WORKER = 1_250_000_000  # bytes that a process takes with iirn_x4 and a picture that is not cut into tiles
+_ALIKE = 3  # failures of one cause are told one by one up to so many
+_LITTLE = 100_000  # bytes of files
 INTERRUPTED = 130  # what shells make of a process that Ctrl-C ends
 
 
@@ -31,8 +34,8 @@ def share(jobs: int | None, tasks: int, device: str) -> tuple[int, int]:
         >>> share(2, 1, "cpu")[0], share(None, 10, "cuda")[0]
         (1, 1)
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = jobs or (cores if device == "cpu" else 1)
+    cores = cores_here()
+    wanted = jobs or (min(cores, memory_here() // _WORKER or 1) if device == "cpu" else 1)
     used = max(1, min(wanted, tasks))
     return used, max(1, min(cores, torch.get_num_threads()) // used)
 
@@ -45,10 +48,16 @@ def process(plan: Plan, options: RescaleOptions, jobs: int | None, console: Cons
     """
 
     def work(tasks: Sequence[FileTask]) -> Iterator[FileOutcome]:
-        count, threads = share(jobs, len(tasks), options.choice.device)
+        wanted = jobs or (1 if _is_little(tasks) else None)
+        count, threads = share(wanted, len(tasks), options.choice.device)
         return outcomes(tasks, options, count, threads)
 
     return oversee(plan, options.direction, work, console)
+
+
+def _is_little(tasks: Sequence[FileTask]) -> bool:
+    """Return whether the files are so small that processes of their own would take longer to start."""
+    return sum(task.source.stat().st_size for task in tasks if task.source.is_file()) < _LITTLE
 
 
 def oversee(
@@ -60,9 +69,12 @@ def oversee(
         ConfigError: there is nothing to do.
     """
     if not plan.tasks and not plan.failures:
-        raise ConfigError("no pictures were found; known are .png, .jpg, .webp, .tif and the like")
+        raise ConfigError(nothing_found(plan))
     started = time.perf_counter()
-    failures = [f"{path}: {why}" for path, why in plan.failures]
+    failures: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for path, why in plan.failures:
+        failures[str(path)].append((path, why))
+    targets = {task.source: task.target for task in plan.tasks}
     tasks = plan.tasks
     plan.remove_leftovers()
     counts: Counter[str] = Counter()
@@ -71,20 +83,30 @@ def oversee(
     try:
         with console.progress(what, len(tasks)) as advance:
             for outcome in work(tasks):
-                _tally(outcome, counts, failures, notes)
+                counts[outcome.status] += 1
+                if outcome.status == "failed":
+                    cause = _cause(outcome, targets[outcome.source])
+                    failures[cause].append((outcome.source, outcome.problem))
+                for note in outcome.notes:
+                    notes[note].append(outcome.source)
                 advance()
     except KeyboardInterrupt:
         interrupted = True
         plan.remove_leftovers()
-    for note, paths in notes.items():
+    for note, paths in (notes | _left_out(plan)).items():
         console.note(f"{note} ({_listed(paths)})")
-    for failure in failures:
-        console.error(failure)
+    for cause, those in failures.items():
+        if len(those) > _ALIKE:
+            console.error(f"{cause} ({_listed([path for path, _ in those])})")
+        else:
+            for path, why in those:
+                console.error(f"{path}: {why}")
+    failed = sum(map(len, failures.values()))
     seconds = time.perf_counter() - started
     parts = [f"{counts['done']} done"]
     parts += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
-    parts += [f"{len(failures)} failed"] if failures else []
-    rate = f", {counts['done'] / seconds:.1f} a second" if counts["done"] > 1 else ""
+    parts += [f"{failed} failed"] if failed else []
+    rate = _rate(counts["done"], seconds)
     left = f"; {plan.others} other files left out" if plan.others else ""
     console.print(f"{', '.join(parts)} in {seconds:.1f} s{rate}{left}")
     if interrupted:
@@ -93,14 +115,34 @@ def oversee(
     return 1 if failures else 0
 
 
-def _tally(
-    outcome: FileOutcome, counts: Counter[str], failures: list[str], notes: dict[str, list[Path]]
-) -> None:
-    counts[outcome.status] += 1
-    if outcome.status == "failed":
-        failures.append(f"{outcome.source}: {outcome.problem}")
-    for note in outcome.notes:
-        notes[note].append(outcome.source)
+def nothing_found(plan: Plan) -> str:
+    """Say that there is nothing to do, and what there is instead."""
+    unread = f" ({len(plan.unread)} are of formats that are not read)" if plan.unread else ""
+    return f"no pictures were found{unread}; known are .png, .jpg, .webp, .tif, .heic and the like"
+
+
+def _left_out(plan: Plan) -> dict[str, list[Path]]:
+    """Notes on what in folders is not done, and on which files."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in plan.unread:
+        found[f"{path.suffix.lower()} files are not read, and are left out"].append(path)
+    if plan.links:
+        found["links to folders are not followed"] += plan.links
+    return found
+
+
+def _cause(outcome: FileOutcome, target: Path) -> str:
+    """What many failures have in common if it lies in where they are written to; else the picture's name."""
+    if f"({target.parent})" in outcome.problem:
+        return outcome.problem
+    cause = outcome.problem.replace(str(target), "its output")
+    return cause if cause != outcome.problem else str(outcome.source)
+
+
+def _rate(done: int, seconds: float) -> str:
+    if done < 2:
+        return ""
+    return f", {done / seconds:.1f} a second" if done >= seconds else f", {seconds / done:.1f} s each"
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -1,19 +1,23 @@
 """The task for one picture: read, shrink or enlarge, record where it comes from, write."""
 
+import errno
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from invertible_rescaling.errors import ConfigError, ImageError, RescalingError
+from invertible_rescaling.errors import ConfigError, ImageError, RescalingError, first_line
 from invertible_rescaling.files import write_atomically
-from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture
+from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.pipeline.networks import ModelChoice, Network, choice_for, load
 from invertible_rescaling.pipeline.paths import FileTask
 from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
 
 __all__ = ["FileOutcome", "RescaleOptions", "rescale_file"]
+
+_LESS = "try --jobs 1, or a smaller --tile"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class RescaleOptions:
         force: overwrite what exists.
         resume: skip what exists and was made of the same file with the same model.
         max_pixels: of a picture, read or made.
+        strip: leave out EXIF, XMP and text, which tell of people and places.
     """
 
     direction: str
@@ -41,6 +46,7 @@ class RescaleOptions:
     force: bool = False
     resume: bool = False
     max_pixels: int = MAX_PIXELS
+    strip: bool = False
 
     @property
     def lossy(self) -> bool:
@@ -83,18 +89,22 @@ def rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
     """
     try:
         return _rescale_file(task, options)
-    except MemoryError:
-        problem = "there is not enough memory for it; try --jobs 1, or a smaller --tile"
-    except RescalingError as error:
-        problem = str(error).replace("raise max_pixels", "raise --max-pixels")
-    except OSError as error:
-        where = error.filename or task.target
-        problem = f"{error.strerror or error} ({where})"
-    except RuntimeError as error:  # torch's word for want of memory, on any device
-        problem = str(error).strip().splitlines()[0]
-        if "memory" in problem:
-            problem = f"there is not enough memory for it ({problem}); try --jobs 1, or a smaller --tile"
-    return FileOutcome(task.source, "failed", problem)
+    except Exception as error:  # whatever a package raises, the other pictures are to be done
+        return FileOutcome(task.source, "failed", problem_of(error, task.target))
+
+
+def problem_of(error: Exception, target: Path | None = None) -> str:
+    """What went wrong with a picture, in one line, with a way out where there is one."""
+    if isinstance(error, RescalingError):
+        return str(error).replace("raise max_pixels", "raise --max-pixels")
+    if isinstance(error, OSError):
+        where = error.filename or target
+        return f"{error.strerror or first_line(error)}{f' ({where})' if where else ''}"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for it; {_LESS}"
+    if isinstance(error, RuntimeError) and "memory" in str(error):  # torch's, on any device
+        return f"there is not enough memory for it ({first_line(error)}); {_LESS}"
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,7 @@ def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
     exists, down = task.target.exists(), options.direction == "downscale"
     if exists and not (options.resume or options.force):
         raise ImageError(f"{task.target} exists; pass --resume to skip what is done, or --force to overwrite")
+    _check_writable(task.target.parent)
     if task.source.exists() and not task.source.is_file():  # which reading might wait for, without end
         raise ImageError("no picture, but a device, a pipe or a folder")
     content = task.source.read_bytes()
@@ -124,7 +135,8 @@ def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
         return FileOutcome(task.source, "skipped")
     if exists and not options.force:
         raise ImageError(
-            f"{task.target} exists, and was not made of this file with this model; pass --force to overwrite"
+            f"{task.target} exists, and was not made of this file with this model and quality; "
+            "pass --force to overwrite"
         )
     rescaler = job.network.in_tiles(options.tile)
     made = rescaler.downscale(job.picture) if down else rescaler.upscale(job.picture, job.size)
@@ -137,12 +149,30 @@ def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
         scale=job.network.model.scale,
         original_size=job.size,
         source_sha256=source_sha256,
+        quality=options.quality,
     )
-    made = replace(made, text=made.text | {KEY: record.text()})
+    made = made.bare() if options.strip else made
+    made = replace(made, text={KEY: record.text()} | {k: v for k, v in made.text.items() if k != KEY})
+    made = fit_metadata(made, options.kind)
     encoded = encode_picture(made, options.kind, quality=options.quality)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(task.target, encoded)
-    return FileOutcome(task.source, "done", notes=job.notes)
+    return FileOutcome(task.source, "done", notes=(*job.notes, *made.notes))
+
+
+def _check_writable(wanted: Path) -> None:
+    """Find out before anything is computed that nothing can be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder = wanted
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(wanted))
 
 
 def _up(picture: Picture, options: RescaleOptions) -> _Job:
@@ -214,8 +244,9 @@ def _is_done(task: FileTask, options: RescaleOptions, source_sha256: str, networ
     if record is None:
         return False
     kind = "lr" if options.direction == "downscale" else "restored"
-    wanted = (kind, source_sha256, network.sha256, options.lossy)
-    found = (record.kind, record.source_sha256, record.weights_sha256, record.pixels_sha256 is None)
+    wanted = (kind, source_sha256, network.sha256, options.lossy, options.quality)
+    made = (record.pixels_sha256 is None, record.quality)
+    found = (record.kind, record.source_sha256, record.weights_sha256, *made)
     return found == wanted and (
         options.lossy or record.pixels_sha256 == pixels_sha256(as_made(picture, record))
     )

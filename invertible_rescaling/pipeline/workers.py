@@ -13,10 +13,16 @@ from typing import Any
 
 import torch
 
+from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.pipeline.paths import FileTask
 from invertible_rescaling.pipeline.tasks import FileOutcome, RescaleOptions, rescale_file
 
 __all__: list[str] = []  # for the command line alone
+
+_UNSTARTED = (
+    ". A script that calls the command line is a file, and calls it under `if __name__ == '__main__':`; "
+    "--jobs 1 needs no worker process"
+)
 
 
 def outcomes(
@@ -29,6 +35,9 @@ def outcomes(
         options: of the run.
         jobs: processes; with one, the work is done in this process.
         threads: of each.
+
+    Raises:
+        ConfigError: no worker process could start.
     """
     if jobs == 1:
         before = torch.get_num_threads()
@@ -39,7 +48,7 @@ def outcomes(
         finally:
             torch.set_num_threads(before)
         return
-    waiting = iter(tasks)
+    waiting, started = iter(tasks), False
     workers = [_Worker(options, threads) for _ in range(jobs)]
     try:
         for worker in workers:
@@ -47,7 +56,13 @@ def outcomes(
         while busy := {worker.connection: worker for worker in workers if worker.task}:
             for connection in wait(list(busy)):
                 worker = busy[connection]  # type: ignore[index]
-                yield worker.take()
+                outcome = worker.take()
+                if outcome is None:
+                    started = True
+                    continue
+                if worker.dead and not started:
+                    raise ConfigError(f"no worker process could start: {outcome.problem}{_UNSTARTED}")
+                yield outcome
                 if worker.dead:
                     workers.remove(worker)
                     worker.stop()
@@ -78,18 +93,21 @@ class _Worker:
             with contextlib.suppress(OSError):  # it has died, which take() will say
                 self.connection.send(task)
 
-    def take(self) -> FileOutcome:
-        task, self.task = self.task, None
+    def take(self) -> FileOutcome | None:
+        """What came of its task; ``None`` where it tells that it has started."""
+        task = self.task
         if task is None:
             raise RuntimeError("take() without a task: give() comes first")
         try:
-            outcome: FileOutcome = self.connection.recv()
+            outcome: FileOutcome | None = self.connection.recv()
         except (EOFError, OSError):
             self.dead = True
             self.process.join()
             how = f"its worker process ended with code {self.process.exitcode}"
             killed = " (out of memory? try --jobs 1)" if self.process.exitcode == -signal.SIGKILL else ""
-            return FileOutcome(task.source, "failed", how + killed)
+            outcome = FileOutcome(task.source, "failed", how + killed)
+        if outcome is not None:
+            self.task = None
         return outcome
 
     def stop(self) -> None:
@@ -104,14 +122,11 @@ def _serve(connection: Connection, options: RescaleOptions, threads: int) -> Non
     """A worker's life: tasks in, outcomes out, until the other end is closed or gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of them; the parent sees to it
     torch.set_num_threads(threads)
-    answer: Any
+    answer: Any = None  # it has started
     while True:
         try:
+            connection.send(answer)
             task = connection.recv()
         except (EOFError, OSError):
             return
         answer = rescale_file(task, options)
-        try:
-            connection.send(answer)
-        except OSError:
-            return

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from invertible_rescaling._process import memory_here
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images import find_images, read_image
+from invertible_rescaling.images.io import size_in_header
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.dataset import div2k_pairs, load_images
 from invertible_rescaling.training.device import device_for_images
@@ -53,6 +55,7 @@ def training_images(
         )
     if len(files) < len(found):
         say(f"{len(found) - len(files)} images to validate on, in {str(held_out)!r}, are not trained on")
+    _check_memory(files, say)
     problems: list[str] = []
     images = []
     try:
@@ -66,6 +69,21 @@ def training_images(
     left_out = f", {len(problems)} skipped" if problems else ""
     say(f"training on {len(images)} images from {str(folder)!r}{left_out}, {small}")
     return images
+
+
+def _check_memory(files: Sequence[tuple[Path, Path | None]], say: Say) -> None:
+    """Say what memory the images will take, by their headers, before they are read.
+
+    Raises:
+        ImageError: it is more than there is.
+    """
+    sizes = [size_in_header(path) for pair in files for path in pair if path is not None]
+    needed, here = sum(3 * height * width for height, width in filter(None, sizes)), memory_here()
+    told = f"{len(files)} images take {needed / 1e9:.1f} GB of memory"
+    if needed > here:
+        raise ImageError(f"{told}, and there are {here / 1e9:.1f} GB; train on fewer, or on smaller ones")
+    if needed > 10**9:
+        say(f"{told}, of {here / 1e9:.1f} GB")
 
 
 def _lies_in(path: Path, folder: Path | None) -> bool:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from invertible_rescaling._clock import STARTED
+from invertible_rescaling._process import STARTED
 
 __all__: list[str] = []  # for what starts the program: the command line, ``-m`` and the example
 

@@ -284,17 +284,23 @@ def _prepare_out(options: TrainingConfig, accelerator: Accelerator) -> None:
 
 @contextlib.contextmanager
 def _stopped_by_signals(run: Run) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the step in hand, save and leave; a second one ends at once."""
+    """Let Ctrl-C and SIGTERM end the step in hand, save and leave; a second one ends at once.
+
+    A signal that is ignored stays ignored, as shells want of what runs in the background.
+    """
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _frame: object) -> None:
         run.stop_requested = True
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, before[number])
 
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if on_main_thread else ()
-    before = [signal.signal(number, stop) for number in numbers]
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

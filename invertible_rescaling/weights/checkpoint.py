@@ -49,6 +49,8 @@ class Storable(Protocol):
     def config(self) -> dict[str, Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any: ...
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any: ...
 
 
 def save_checkpoint(
@@ -71,8 +73,9 @@ def save_checkpoint(
 
     Raises:
         ConfigError: the sub-network or latent has no registered name.
-        CheckpointError: ``metadata`` is not JSON-able; ``model`` is no rescaler; a weight is too large for
-            ``dtype``, or ``dtype`` is none of float16, bfloat16, float32 and float64.
+        CheckpointError: ``metadata`` is not JSON-able; ``model`` is no rescaler, or one whose weights could
+            not be loaded again: pruned, reparametrised, or not finite; a weight is too large for ``dtype``,
+            or ``dtype`` is none of float16, bfloat16, float32 and float64.
         OSError: the file cannot be written.
 
     Example:
@@ -88,7 +91,28 @@ def save_checkpoint(
         raise CheckpointError(f"save_checkpoint takes an InvertibleRescaler, got {type(model).__name__}")
     state = model.state_dict().items()
     tensors = {name: _stored(name, tensor.detach().cpu().contiguous(), dtype) for name, tensor in state}
+    _check_loadable(model, tensors)
     write_checkpoint(path, tensors, model.config, dict(metadata or {}))
+
+
+def _check_loadable(model: Storable, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what :func:`load_checkpoint` would refuse, while the model is still there."""
+    with torch.device("meta"):  # names and shapes alone
+        promised = type(model).from_config(model.config).state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    odd = sorted(
+        name for name in shapes if name not in promised or shapes[name] != tuple(promised[name].shape)
+    )
+    if odd or promised.keys() - shapes.keys():
+        named = ", ".join((odd or sorted(promised.keys() - shapes.keys()))[:3])
+        raise CheckpointError(
+            f"the model's weights are not those of its config ({named}, ...), and no file of them could be "
+            "loaded; make pruning and parametrizations permanent first (torch.nn.utils.prune.remove, "
+            "torch.nn.utils.parametrize.remove_parametrizations)"
+        )
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"the weight {name} is not finite everywhere, and the model of no use")
 
 
 def write_checkpoint(

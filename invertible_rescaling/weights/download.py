@@ -58,6 +58,7 @@ class _Address:
         expected = fragment.removeprefix("sha256=").lower()
         tag = (expected or hashlib.sha256(url.encode()).hexdigest())[:8]
         stem, dot, suffix = file.rpartition(".")
+        stem = stem.encode()[:200].decode(errors="ignore")  # file systems allow names of 255 bytes
         return cls(url, f"{stem}.{tag}.{suffix}" if dot else f"{file}.{tag}", expected)
 
     def verified(self, checkpoint: Checkpoint) -> Checkpoint:

@@ -177,32 +177,32 @@ def choose_weights(given: Any, model: str) -> WeightsEnum | Path | str:
         UnknownNameError: no member has that name, or it is another model's.
         CheckpointError: there are no weights to choose from, no such file, or ``given`` is something else.
     """
-    enum = _ENUMS[model]
+    members = _ENUMS[model].__members__ if model in _ENUMS else {}  # of another package's model none are kept
     if isinstance(given, WeightsEnum):
-        if not isinstance(given, enum):
+        if given not in members.values():
             raise UnknownNameError(
                 f"{given} are weights of {given.value.model}, not of {model}; "
-                f"{model} has {', '.join(enum.__members__) or 'none yet'}"
+                f"{model} has {', '.join(members) or 'none yet'}"
             )
         return given
     if isinstance(given, str) and "://" in given:
         return given
-    if isinstance(given, str) and given in enum.__members__:
-        return enum[given]
+    if isinstance(given, str) and given in members:
+        return members[given]
     if isinstance(given, str | os.PathLike):
         path = Path(os.path.expanduser(os.fspath(given)))
         if given and path.is_file():
             return path
         if not isinstance(given, str) or not given.isidentifier() or path.is_dir():
             raise CheckpointError(f"weights={str(given)!r}{_no_file(given, path)}")
-        if enum.__members__:
+        if members:
             raise UnknownNameError(
-                _unknown(f"no weights of {model} are named {given!r}", given.upper(), list(enum.__members__))
+                _unknown(f"no weights of {model} are named {given!r}", given.upper(), list(members))
             )
     shipped = [name for name, other in _ENUMS.items() if other.__members__]
     raise CheckpointError(
-        f"weights takes None, a member of {enum.__name__} or its name, a checkpoint's path or an http(s) "
-        f"address, got {given!r}; this version ships weights for {', '.join(shipped) or 'no model'} "
+        f"weights takes None, a member of {_class_name(model)}_Weights or its name, a checkpoint's path or "
+        f"an http(s) address, got {given!r}; weights are shipped for {', '.join(shipped) or 'no model'} "
         "(list_models(pretrained=True))"
     )
 

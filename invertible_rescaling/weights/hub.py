@@ -64,6 +64,8 @@ def load_pretrained(
         try:
             for file in (_CONFIG, _FILE):
                 folder = Path(hf_hub_download(repo_id=name, filename=file, **options)).parent
+        except MemoryError:
+            raise
         except Exception as error:  # of the hub and of the network, which have many
             raise CheckpointError(
                 f"there is no folder {name!r}, and from the hub: {first_line(error)}"
@@ -127,6 +129,8 @@ def push_to_hub(
                 commit_message=commit_message,
                 create_pr=create_pr,
             )
+        except MemoryError:
+            raise
         except Exception as error:
             raise CheckpointError(f"the hub did not take {repo_id!r}: {first_line(error)}") from error
     return str(commit.commit_url)

@@ -284,7 +284,7 @@ def test_other_weights_are_noticed(tmp_path, capsys, weights) -> None:
     assert run(capsys, "upscale", lr, out, "--weights", weights).err == ""
     found = run(capsys, "upscale", lr, out, "--model", "iirn_x4", "--weights", other, "--force")
     assert found.code == 0
-    assert "note: it was made with other weights, of iirn_x4" in found.err
+    assert "note: it was made with other weights, of unnamed_x4" in found.err
 
 
 def test_older_weights_are_found(tmp_path, capsys, monkeypatch) -> None:
@@ -313,7 +313,7 @@ def test_another_scale_is_written_down(tmp_path, capsys) -> None:
     save_checkpoint(iirn_x2(blocks=1), checkpoint)
     lr = _lr(tmp_path, capsys, "--weights", checkpoint)
     record = record_of(read_picture(lr))
-    assert (record.scale, record.size, record.model) == (2, (19, 25), "iirn_x2")
+    assert (record.scale, record.size, record.model) == (2, (19, 25), "unnamed_x2")
     assert run(capsys, "upscale", lr, tmp_path / "out.png", "--weights", checkpoint).code == 0
     assert read_picture(tmp_path / "out.png").size == (37, 50)
     found = run(
@@ -351,7 +351,7 @@ def test_records_are_read_with_care() -> None:
     facts = dict(
         zip(
             Record.__dataclass_fields__,
-            ("lr", "m", "0", 4, (1, 2), (1, 1), 3, False, 8, "0", None, "1"),
+            ("lr", "m", "0", 4, (1, 2), (1, 1), 3, False, 8, "0", None, 90, "1"),
             strict=True,
         )
     )

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from invertible_rescaling.files import remove_leftovers, write_atomically
+from invertible_rescaling.files import remove_leftovers, temporary_name, write_atomically
 from invertible_rescaling.pipeline import FileTask, PictureRescaler, RescaleOptions
 from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import ModelChoice
@@ -56,8 +58,15 @@ def tiny(weights):
         (("downscale", "{in}", "{out}", "--device", "nonsense"), "no device 'nonsense'"),
         (("downscale", "{in}", "{out}", "--quality", "80"), "--quality is for jpg and webp"),
         (("downscale", "{in}", "{in}"), "is IN and OUT"),
-        (("downscale", "{in}", "{in}/0000.png"), "is a file, where a folder is needed"),
+        (("downscale", "{in}", "{in}/0000.png"), "by its name, where a folder is needed"),
         (("downscale", "{in}/0000.png", "{out}/a.png", "--format", "tiff"), "does not go with the name"),
+        (
+            ("downscale", "{in}/0000.png", "{out}/a.bmp"),
+            ".bmp files cannot be written; known: .jpeg, .jpg, .png",
+        ),
+        (("downscale", "{in}", "{out}.heic"), ".heic files cannot be written"),
+        (("downscale", "{in}/0000.png", "{in}", "{out}/a.png"), "where a folder is needed; name another OUT"),
+        (("downscale", "{in}", "-"), "nothing is written to standard output"),
         (("upscale", "{in}", "{out}", "--size", "50"), "as in 1920x1080"),
         (("downscale", "{empty}", "{out}"), "no pictures were found"),
         (("roundtrip", "{in}", "--picture", "{out}/a.jpg"), "is a PNG file"),
@@ -69,7 +78,7 @@ def test_usage(tmp_path, capsys, arguments, message: str) -> None:
     names = {name: str(tmp_path / name) for name in ("in", "out", "empty")}
     found = run(capsys, *(argument.format(**names) for argument in arguments))
     if not arguments:
-        assert (found.code, "Usage" in found.out) == (2, True)
+        assert (found.code, "Usage" in found.out, found.err) == (2, True, "")
         return
     assert found.code == 2
     assert len(found.errors) == 1
@@ -112,7 +121,7 @@ def test_nothing_is_overwritten_unless_forced(tmp_path, capsys, tiny) -> None:
     assert "0000.png exists; pass --resume to skip what is done, or --force" in found.errors[0]
     found = run(capsys, "downscale", tmp_path / "in", tmp_path / "out", "--resume", *tiny)
     assert (found.code, found.out.startswith("0 done, 1 skipped, 1 failed in")) == (1, True)
-    assert "was not made of this file with this model; pass --force" in found.errors[0]
+    assert "was not made of this file with this model and quality; pass --force" in found.errors[0]
     assert precious.read_bytes() == b"precious"
     found = run(capsys, "downscale", tmp_path / "in", tmp_path / "out", "--resume", "--force", *tiny)
     assert (found.code, found.out.startswith("1 done, 1 skipped in")) == (0, True)
@@ -236,6 +245,61 @@ def test_want_of_memory_is_named(tmp_path, capsys, tiny, monkeypatch, error: Exc
     assert "try --jobs 1, or a smaller --tile" in found.errors[0]
 
 
+@pytest.mark.parametrize("error", [IndexError("list index out of range"), ValueError(""), RuntimeError()])
+def test_nothing_that_a_package_raises_ends_a_run(tmp_path, capsys, tiny, monkeypatch, error) -> None:
+    folder = folder_of(tmp_path / "in", 3)
+    downscale, calls = PictureRescaler.downscale, []
+
+    def fail_once(self, picture):
+        calls.append(picture)
+        if len(calls) == 2:
+            raise error
+        return downscale(self, picture)
+
+    monkeypatch.setattr(PictureRescaler, "downscale", fail_once)
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    found = run(capsys, "downscale", folder, tmp_path / "out", *tiny)
+    assert (found.code, found.errors) == (1, [f"error: {folder / '0001.png'}: {told}"])
+    assert sorted(contents(tmp_path / "out")) == ["0000.png", "0002.png"]
+    calls.clear()
+    compared = run(capsys, "roundtrip", folder, "--rows", 0, "--weights", tiny[1])
+    assert (compared.code, compared.errors) == (1, [f"error: {folder / '0001.png'}: {told}"])
+
+
+def test_an_interruption_is_no_failure_of_a_picture(tmp_path, capsys, tiny, monkeypatch) -> None:
+    def interrupt(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PictureRescaler, "downscale", interrupt)
+    assert run(capsys, "downscale", folder_of(tmp_path / "in", 3), tmp_path / "out", *tiny).code == 130
+
+
+def test_more_metadata_than_a_format_holds_costs_a_note(tmp_path, capsys, tiny) -> None:
+    text = PngInfo()
+    text.add_text("workflow", "node " * 20_000)
+    save(tmp_path / "in" / "a.png", photograph(24, 24), pnginfo=text)
+    assert run(capsys, "downscale", tmp_path / "in", tmp_path / "lr", *tiny).code == 0
+    found = run(capsys, "upscale", tmp_path / "lr", tmp_path / "sr", "--format", "jpg", *tiny)
+    assert (found.code, found.errors) == (0, [])
+    assert "note: the text workflow (100,000 bytes) does not fit into jpg and is left out (" in found.err
+    assert "made by: invertible_rescaling" in run(capsys, "info", tmp_path / "sr" / "a.jpg").out
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path, weights) -> None:
+    folder = folder_of(tmp_path / "in", 3)
+    arguments = ["downscale", str(folder), str(tmp_path / "out"), "--weights", str(weights), "--jobs", "2"]
+    script = tmp_path / "unguarded.py"
+    script.write_text(f"import sys; from invertible_rescaling.cli import main; sys.exit(main({arguments!r}))")
+    found = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 2
+    assert found.stderr.startswith(
+        "error: no worker process could start: its worker process ended with code 1. "
+    )
+    assert "under `if __name__ == '__main__':`" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_worker_that_dies_takes_one_picture_with_it(tmp_path, weights) -> None:
     folder = folder_of(tmp_path / "in", 6)
     tasks = [FileTask(path, tmp_path / "out" / path.name) for path in sorted(folder.iterdir())]
@@ -286,6 +350,16 @@ def test_an_interruption_ends_cleanly(tmp_path, weights, number: int, jobs: int)
     assert said.startswith(tuple(f"{count} done in" for count in range(len(done) - 2, len(done) + 1)))
 
 
+def test_nohup_protects_a_run(tmp_path, weights) -> None:
+    folder, out = folder_of(tmp_path / "in", 40), tmp_path / "out"
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN), "start_new_session": True}
+    with start("downscale", folder, out, "--weights", weights, "--jobs", 2, **ignored) as process:
+        _wait_for(lambda: out.is_dir() and len(list(out.glob("*.png"))) > 2)
+        os.killpg(process.pid, signal.SIGHUP)  # as a terminal does that is closed
+        said, errors = process.communicate(timeout=60)
+    assert (process.returncode, said.split(" in ")[0], errors) == (0, "40 done", "")
+
+
 def _wait_for(condition, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -298,12 +372,11 @@ def test_what_a_killed_run_left_is_removed(tmp_path, capsys, tiny) -> None:
     out.mkdir()
     with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
         gone.wait()
-    for name in (f".0000.png.{gone.pid}-0123abcd.tmp", f".0000.png.{os.getppid()}-0123abcd.tmp"):
+    ended, running = (temporary_name("0000.png", pid) for pid in (gone.pid, os.getppid()))
+    left = {running, temporary_name("other.png", gone.pid), ".0000.png.tmp"}  # the last two not of this run
+    for name in {ended} | left:
         (out / name).write_bytes(b"half")
-    for name in (f".other.png.{gone.pid}-0123abcd.tmp", ".0000.png.tmp"):  # not of this run
-        (out / name).write_bytes(b"another's")
     assert run(capsys, "downscale", folder, out, *tiny).code == 0
-    left = {f".other.png.{gone.pid}-0123abcd.tmp", ".0000.png.tmp", f".0000.png.{os.getppid()}-0123abcd.tmp"}
     assert set(contents(out)) == left | {"0000.png"}
 
 
@@ -394,15 +467,67 @@ def test_files_of_any_name(tmp_path, weights, capsys, monkeypatch: pytest.Monkey
     for call, umlauts in ((partial(run, capsys), True), (run_apart, False)):
         again = call("downscale", folder, out, "--weights", weights)
         assert again.code == 1
-        assert len(again.err.splitlines()) == len(again.errors) == 5
+        assert len(again.err.splitlines()) == len(again.errors) == 1  # for all five
         compared = call("roundtrip", folder, "--weights", weights, "--rows", 0)
         assert (compared.code, compared.err) == (0, "")
         assert sum("dB" in line for line in compared.out.splitlines()) == 6  # and the mean
-        for said in (again.err, compared.out):
-            assert all(
-                word in said for word in (r"bytes\udcff", r"line\nend" if said is not again.err else "line")
-            )
-            assert "\x1b" not in said
-            assert ("Größe" in said) == umlauts
+        for word in (r"bytes\udcff", r"line\nend"):
+            assert word in compared.out
+        assert "\x1b" not in again.err + compared.out
+        assert ("Größe" in compared.out) == umlauts
     told = run(capsys, "info", Path(os.fsdecode(os.fsencode(out) + b"/" + STRANGE[0])))
     assert told.code == 0
+
+
+def test_many_failures_of_one_cause_are_one_line(tmp_path, capsys, tiny) -> None:
+    folder = folder_of(tmp_path / "in", 5)
+    run(capsys, "downscale", folder, tmp_path / "out", *tiny)
+    (folder / "bad.png").write_bytes(b"none")
+    found = run(capsys, "downscale", folder, tmp_path / "out", *tiny)
+    assert (found.code, found.out.startswith("0 done, 6 failed in")) == (1, True)
+    shown = ", ".join(str(folder / f"{number:04d}.png") for number in range(3))
+    assert sorted(found.errors) == [
+        f"error: {folder / 'bad.png'}: it is corrupt, or no image in a format that is known here",
+        "error: its output exists; pass --resume to skip what is done, or --force to overwrite "
+        f"({shown} and 2 more)",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_computed(
+    tmp_path, capsys, tiny, monkeypatch
+) -> None:
+    folder = folder_of(tmp_path / "in", 5)
+    monkeypatch.setattr(os, "access", lambda _path, mode, **_options: not mode & os.W_OK)
+    monkeypatch.setattr(PictureRescaler, "downscale", lambda *_arguments: pytest.fail("it was computed"))
+    found = run(capsys, "downscale", folder, tmp_path / "out" / "deep", *tiny)
+    assert found.code == 1
+    assert found.errors[0].startswith(f"error: Permission denied ({tmp_path / 'out' / 'deep'}) (")
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_notices_another_quality(tmp_path, capsys, tiny) -> None:
+    folder = folder_of(tmp_path / "in", 1)
+    down = ("downscale", folder, tmp_path / "out", "--format", "jpg", "--allow-lossy", *tiny)
+    assert run(capsys, *down, "--quality", 90).code == 0
+    assert run(capsys, *down, "--quality", 90, "--resume").out.startswith("0 done, 1 skipped")
+    found = run(capsys, *down, "--quality", 80, "--resume")
+    assert (found.code, "with this model and quality" in found.err) == (1, True)
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "invertible_rescaling", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == version("invertible_rescaling")
+
+
+def test_the_name_of_a_model_that_is_not_known_is_not_made_up(tmp_path, capsys, tiny) -> None:
+    source = save(tmp_path / "a.png", photograph(16, 16))
+    assert run(capsys, "downscale", source, tmp_path / "small.png", *tiny).code == 0
+    assert "model: unnamed_x4, scale 4" in run(capsys, "info", tmp_path / "small.png").out
+    found = run(capsys, "upscale", tmp_path / "small.png", tmp_path / "back.png")
+    assert (found.code, "pass their file as --weights" in found.err) == (1, True)
+    assert run(capsys, "upscale", tmp_path / "small.png", tmp_path / "back.png", *tiny).code == 0

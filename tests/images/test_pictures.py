@@ -263,7 +263,7 @@ def test_deep_tiff_files_of_grey_and_alpha() -> None:
         (_tiff(np.zeros((5, 5, 3), np.int16), photometric="rgb"), "signed"),
         (_tiff(np.zeros((5, 5), np.float32), photometric="minisblack"), "floating point"),
         (_tiff(np.zeros((5, 5, 4), np.uint16), photometric="separated"), "photometric kind 5"),
-        (_encoded(np.zeros((5, 5), np.int32), "TIFF"), "32-bit integer"),
+        (_encoded(np.zeros((5, 5), np.int32), "TIFF"), "signed pixels of 32 bits"),
     ],
     ids=["pages", "signed", "floats", "CMYK of 16 bits", "32 bits"],
 )

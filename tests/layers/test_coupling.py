@@ -210,3 +210,10 @@ def test_a_sub_network_that_would_broadcast_is_refused(kind) -> None:
 def test_a_coupling_whose_subclass_computes_something_else_is_refused_by_name(method: str) -> None:
     with pytest.raises(ConfigError, match=rf"Doubling defines {method}\(\), which .*give steps\(\)"):
         type("Doubling", (AffineCoupling,), {method: lambda self, x: 2 * x})
+
+
+def test_a_network_that_is_made_or_named_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match=r"got 'crdb'; InvertibleRescaler takes names"):
+        AffineCoupling(12, 3, "crdb")
+    with pytest.raises(ConfigError, match="got a CRDB that is made"):
+        AffineCoupling(12, 3, CRDB(3, 9))

@@ -95,3 +95,10 @@ def test_inverse_checks_its_channels() -> None:
 def test_channels_must_be_a_positive_integer(channels: object) -> None:
     with pytest.raises(ConfigError, match="positive"):
         HaarDownsampling(channels)
+
+
+def test_both_directions_are_vectorised() -> None:
+    haar, x = HaarDownsampling(3), uniform(4, 3, 6, 8)
+    y = torch.func.vmap(lambda one: haar(one[None])[0])(x)
+    assert torch.equal(y, haar(x))
+    assert torch.equal(torch.func.vmap(lambda one: haar.inverse(one[None])[0])(y), haar.inverse(y))

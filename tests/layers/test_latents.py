@@ -354,3 +354,23 @@ def test_another_wavelet_warns_of_nothing() -> None:
     code = "from invertible_rescaling import WaveletLatent; WaveletLatent('db2')"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", sorted(latents.names()))
+@pytest.mark.parametrize("wavelet", [None, "db2"])
+def test_a_model_made_on_no_device_is_itself_again(name: str, wavelet: str | None) -> None:
+    if wavelet and name != "wavelet":
+        return
+    latent = {"name": name} | ({"wavelet": wavelet} if wavelet else {})
+    wanted = iirn_x4(blocks=1, latent=latent).eval()
+    with torch.device("meta"):
+        made = iirn_x4(blocks=1, latent=latent).eval()
+    made = made.to_empty(device="cpu")
+    made.load_state_dict(wanted.state_dict())
+    lr = uniform(1, 3, 5, 6)
+    found = []
+    for model in (wanted, made, made.double().float()):
+        torch.manual_seed(0)
+        found.append(model.upscale(lr))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

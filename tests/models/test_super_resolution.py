@@ -16,6 +16,7 @@ from invertible_rescaling import (
     InvertibleRescaler,
     create_model,
     iirn_x2,
+    list_models,
     load_checkpoint,
     save_checkpoint,
 )
@@ -253,3 +254,14 @@ def test_their_blocks_work_in_couplings(subnet: type[nn.Module]) -> None:
     x = uniform(2, 12, 6, 5, dtype=torch.float64)
     torch.testing.assert_close(coupling.inverse(coupling(x)), x, atol=ROUND_TRIP[torch.float64], rtol=0)
     assert not torch.allclose(coupling(x), x)
+
+
+@pytest.mark.parametrize("name", sorted(set(list_models("*_x2")) - {"iirn_x2", "irn_x2"}))
+def test_models_made_on_no_device_are_themselves_again(name: str) -> None:
+    wanted = create_model(name).eval()
+    with torch.device("meta"):
+        made = create_model(name).eval()
+    made.to_empty(device="cpu").load_state_dict(wanted.state_dict())
+    lr = uniform(1, 3, 6, 7)
+    outs = [model(lr) if isinstance(model, SuperResolver) else model.upscale(lr) for model in (wanted, made)]
+    assert torch.equal(*outs)

@@ -7,7 +7,7 @@ import torch
 
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images import find_images, read_image, write_image
-from invertible_rescaling.training import ImagePair, div2k_pairs, load_images
+from invertible_rescaling.training import ImagePair, data, div2k_pairs, load_images
 from tests.strategies import uint8_image
 
 # DIV2K's layout
@@ -127,3 +127,24 @@ def test_an_error_of_another_kind_is_not_swallowed(tmp_path) -> None:
 
     with pytest.raises(MemoryError):
         load_images([(tmp_path / "a.png", None)], read, scale=4, patch=8, skipped=print)
+
+
+def test_the_memory_that_images_take_is_told_before_they_are_read(tmp_path, monkeypatch) -> None:
+    for number in range(3):
+        write_image(tmp_path / f"{number}.png", uint8_image(3, 100, 100, seed=number))
+    said: list[str] = []
+
+    def read(*_arguments, **_options):
+        raise AssertionError("images are read before their memory is told")
+
+    monkeypatch.setattr(data, "load_images", read)
+    monkeypatch.setattr(data, "memory_here", lambda: 89_999)
+    with pytest.raises(
+        ImageError, match=r"3 images take 0.0 GB of memory, and there are 0.0 GB; train on fewer"
+    ):
+        data.training_images(tmp_path, 4, 8, None, said.append)
+    monkeypatch.setattr(data, "memory_here", lambda: 4 * 10**9)
+    monkeypatch.setattr(data, "size_in_header", lambda _path: (20_000, 20_000))
+    with pytest.raises(AssertionError):
+        data.training_images(tmp_path, 4, 8, None, said.append)
+    assert said == ["3 images take 3.6 GB of memory, of 4.0 GB"]

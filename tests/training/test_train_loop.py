@@ -423,7 +423,7 @@ def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
         (["--weights", "missing.safetensors"], "missing.safetensors"),
         (["--weights", "DEFAULT"], "4 couplings a stage, and none can be left out"),
         (["--weights", "V99"], "known: V1, DEFAULT"),
-        (["--model", "srgan_x4", "--weights", "DEFAULT"], "ships weights for"),
+        (["--model", "srgan_x4", "--weights", "DEFAULT"], "weights are shipped for"),
         (["--sub-images", "12"], "--sub-images must be at least --patch"),
         (["--latent", "wavelets"], "'wavelet'"),
         (["--blocks", "0"], "nothing to train"),
@@ -519,7 +519,7 @@ def test_a_time_limit_counts_what_importing_takes() -> None:
     script = (
         "import sys; sys.modules['torch'] = None\n"  # the first of what takes long, which then fails
         "try: import invertible_rescaling\n"
-        "except ImportError: print('invertible_rescaling._clock' in sys.modules)"
+        "except ImportError: print('invertible_rescaling._process' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr

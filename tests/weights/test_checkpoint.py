@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import prune
 
 from invertible_rescaling import (
     InvertibleRescaler,
@@ -26,6 +27,7 @@ from invertible_rescaling import (
 from invertible_rescaling.errors import CheckpointError, ConfigError
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.weights import load_weights, read_metadata, verify_checkpoint
+from invertible_rescaling.weights.checkpoint import write_checkpoint
 from tests.strategies import LATENTS, largest_difference, seeds, uniform
 from tests.tolerances import IMPORTED
 
@@ -179,7 +181,7 @@ def _save_altered(path: Path, alter) -> None:
         alter(state)
 
     model.register_state_dict_post_hook(alter_in_passing)
-    save_checkpoint(model, path)
+    write_checkpoint(path, dict(model.state_dict()), model.config, {})
 
 
 ALTERED = {
@@ -499,9 +501,68 @@ def test_a_foreign_layout_is_refused(tmp_path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [[torch.zeros(1)], torch.zeros(3), {"params": {"a": torch.zeros(1)}}, 7, None]
+    "thing", [[torch.zeros(1)], torch.zeros(3), {"weights": {"a": torch.zeros(1)}}, 7, None]
 )
 def test_what_is_no_state_dict_is_refused(tmp_path, thing) -> None:
     torch.save(thing, tmp_path / "thing.pth")
     with pytest.raises(CheckpointError, match=r"thing.pth does not hold a state_dict"):
         load_original_irn(tmp_path / "thing.pth")
+
+
+def _pruned(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            prune.l1_unstructured(module, "weight", amount=0.5)
+
+
+def _normed(model):
+    for module in list(model.modules()):
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.utils.parametrizations.weight_norm(module)
+
+
+def _broken(model):
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+
+
+def _grown(model):
+    model.extra = torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_pruned, r"weight_mask.*torch.nn.utils.prune.remove"),
+        (_normed, r"parametrizations.*remove_parametrizations"),
+        (_broken, "is not finite everywhere"),
+        (_grown, "extra.bias"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, spoil, message: str) -> None:
+    model = _tiny()
+    spoil(model)
+    for save in (
+        lambda: save_checkpoint(model, tmp_path / "a.safetensors"),
+        lambda: model.save_pretrained(tmp_path),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            save()
+    assert not list(tmp_path.iterdir())
+    if spoil is _pruned:  # and the way out that is named is one
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                prune.remove(module, "weight")
+        save_checkpoint(model, tmp_path / "a.safetensors")
+        loaded = load_checkpoint(tmp_path / "a.safetensors").state_dict()
+        assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("key", ["params_ema", "params", "state_dict"])
+def test_original_weights_are_found_under_the_names_of_others(tmp_path, shared_fixtures, key: str) -> None:
+    plain = shared_fixtures / "irn_x4_blocks_1_1_official_layout.pth"
+    state = torch.load(plain, weights_only=True)
+    worse = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    torch.save({key: state} | ({"params": worse} if key == "params_ema" else {}), tmp_path / "a.pth")
+    wanted, found = load_original_irn(plain).state_dict(), load_original_irn(tmp_path / "a.pth").state_dict()
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)

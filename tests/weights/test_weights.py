@@ -352,9 +352,7 @@ def test_another_models_member_and_unknown_names_are_named(development: type[Wei
 
 def test_a_model_without_weights_says_which_have_some(development: type[WeightsEnum]) -> None:
     for name in ("DEFAULT", "V1"):
-        with pytest.raises(
-            CheckpointError, match=rf"got '{name}'; this version ships weights for iirn_x4 \("
-        ):
+        with pytest.raises(CheckpointError, match=rf"got '{name}'; weights are shipped for iirn_x4 \("):
             irn_x4(weights=name)
     with pytest.raises(AttributeError, match="IRN_X4_Weights has no 'DEFAULT'; it has no members yet"):
         _ = weights_of("irn_x4").DEFAULT

@@ -1,5 +1,8 @@
 """EDSR, the baseline of its paper."""
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -40,11 +43,18 @@ class EDSR(SuperResolver, architecture="edsr"):
     def __init__(self, scale: int = 4, channels: int = 3, width: int = 64, blocks: int = 16) -> None:
         super().__init__(scale, channels, width=width, blocks=blocks)
         values = _MEAN if channels == 3 else (sum(_MEAN) / 3,) * channels
+        self._values = values
         self.register_buffer("mean", torch.tensor(values).view(1, -1, 1, 1), persistent=False)
         self.first = conv(channels, width)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)), conv(width, width))
         self.enlarge = pixel_shuffles(width, scale)
         self.last = conv(width, channels)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if not self.mean.is_meta:  # to_empty has left what the memory held
+            self.mean.copy_(torch.tensor(self._values).view(1, -1, 1, 1))
+        return self
 
     def forward(self, lr: Tensor) -> Tensor:
         features = self.first(lr - self.mean)
