@@ -126,3 +126,20 @@ def test_a_missing_gpu_is_said(monkeypatch, capsys) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert benchmark.main(["--device", "cuda"]) == 2
     assert "no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "nonsense"], "no model is named 'nonsense'"),
+        (["--repeats", "0"], "'0' is no number of at least 1"),
+        (["--size", "0", "9"], "'0' is no number of at least 1"),
+        (["--json", "/no/such/folder/a.json"], "No such file or directory"),
+    ],
+)
+def test_misuse_is_told_before_anything_is_measured(capsys, arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(["inference", *arguments])
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (2, "")
+    assert message in said.err.splitlines()[-1]

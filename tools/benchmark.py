@@ -13,7 +13,6 @@ product, so that machines can be compared.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,8 @@ from benchmarking.options import Options
 from benchmarking.seams import seams
 from benchmarking.training import MODES, memory, optimizers, peak, training
 from benchmarking.whole import TILED, import_time, tiled, tiles
+from invertible_rescaling import RescalingError, create_model
+from invertible_rescaling._process import cores_here
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
@@ -41,8 +42,16 @@ PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the parts asked for, print a Markdown table of each, and write all as JSON if asked."""
-    arguments = _parser().parse_args(argv)
-    torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads or cores_here())
+    try:
+        for name in arguments.models:
+            create_model(name, blocks=1) if "irn" in name else create_model(name)
+        if arguments.json:
+            arguments.json.touch()
+    except (RescalingError, OSError) as error:
+        parser.error(str(error))
     names = {f.name for f in Options.__dataclass_fields__.values()}
     given: dict[str, Any] = {name: value for name, value in vars(arguments).items() if name in names}
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
@@ -84,6 +93,12 @@ def _cell(value: object) -> str:
     )
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,19 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("parts", nargs="*", choices=[*PARTS, []], help=", ".join(PARTS))
     add("--models", nargs="+", default=["iirn_x4", "irn_x4"], help="the first one is trained and tiled")
-    add("--size", type=int, nargs=2, default=(512, 512), metavar=("H", "W"), help="of inference's image")
-    add("--repeats", type=int, default=5)
-    add("--threads", type=int, default=None, help="of the CPU; all it may use by default")
+    add("--size", type=_count, nargs=2, default=(512, 512), metavar=("H", "W"), help="of inference's image")
+    add("--repeats", type=_count, default=5)
+    add("--threads", type=_count, default=None, help="of the CPU; all it may use by default")
     add("--device", default="cpu")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the sub-networks")
     add("--compile", action="store_true", help="torch.compile, for inference")
-    add("--batch", type=int, default=16, help="of training")
-    add("--patch", type=int, default=144, help="of training")
-    add("--blocks", type=int, default=2, help="couplings a stage, of training and tiles")
-    add("--depths", type=int, nargs="+", default=(2, 8, 32), help="couplings a stage, of memory")
+    add("--batch", type=_count, default=16, help="of training")
+    add("--patch", type=_count, default=144, help="of training")
+    add("--blocks", type=_count, default=2, help="couplings a stage, of training and tiles")
+    add("--depths", type=_count, nargs="+", default=(2, 8, 32), help="couplings a stage, of memory")
     add("--modes", nargs="+", choices=MODES, default=MODES, help="of a training step, for memory")
-    add("--side", type=int, default=8192, help="of the image in tiles")
-    add("--tile", type=int, default=1024, help="HR pixels")
+    add("--side", type=_count, default=8192, help="of the image in tiles")
+    add("--tile", type=_count, default=1024, help="HR pixels")
     add("--json", type=Path, help="write all figures there")
     add("--child", choices=(*MODES, *TILED), help=argparse.SUPPRESS)
     return parser

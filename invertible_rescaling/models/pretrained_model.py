@@ -15,7 +15,7 @@ class PretrainedModel(nn.Module):
     """A model that can be kept in a folder, or in a repository of the Hugging Face hub.
 
     Both hold ``config.json``, ``model.safetensors`` (a checkpoint, as ``save_checkpoint`` makes it) and a
-    model card, ``README.md``. Needs huggingface_hub: ``pip install invertible_rescaling[hub]``.
+    model card, ``README.md``. Repositories need huggingface_hub: ``pip install invertible_rescaling[hub]``.
 
     Example:
         >>> import tempfile
@@ -60,9 +60,9 @@ class PretrainedModel(nn.Module):
         Raises:
             CheckpointError: there is no such folder or repository, or it cannot be reached; its file is
                 damaged, another class's, or not the one that ``config.json`` is about.
-            MissingDependencyError: huggingface_hub is not installed.
+            MissingDependencyError: it is no folder, and huggingface_hub is not installed.
         """
-        from invertible_rescaling.weights.hub import load_pretrained  # which needs huggingface_hub
+        from invertible_rescaling.weights.hub import load_pretrained
 
         return load_pretrained(
             name_or_path,
@@ -97,7 +97,6 @@ class PretrainedModel(nn.Module):
             ConfigError: the model's weights are not those of ``weights``, or ``metadata`` is given too.
             CheckpointError: as for ``save_checkpoint``.
             OSError: the folder cannot be written.
-            MissingDependencyError: huggingface_hub is not installed.
         """
         from invertible_rescaling.weights.hub import save_pretrained
 

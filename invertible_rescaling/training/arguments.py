@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import fields
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from invertible_rescaling.training.config import TrainingConfig
 
@@ -13,13 +13,19 @@ __all__ = ["add_arguments", "from_arguments", "parse_options"]
 
 def parse_options(argv: Sequence[str] | None = None, prog: str | None = None) -> TrainingConfig:
     """Parse the command line; argparse ends the program on a misuse, with exit code 2."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
         description="Train a rescaler or a super-resolver on any folder of images; run again, it resumes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_arguments(parser)
     return from_arguments(parser.parse_args(argv))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line; the usage of so many flags would hide it."""
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

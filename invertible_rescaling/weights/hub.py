@@ -1,9 +1,10 @@
 """Models in folders and on the Hugging Face hub.
 
-Users call the methods of :class:`~invertible_rescaling.models.PretrainedModel`, which every model has. They
-need huggingface_hub; the core does without it.
+Users call the methods of :class:`~invertible_rescaling.models.PretrainedModel`, which every model has.
+Folders need nothing more than the library, repositories huggingface_hub.
 """
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -25,13 +26,6 @@ from invertible_rescaling.files import write_atomically
 from invertible_rescaling.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from invertible_rescaling.weights.enums import Weights, WeightsEnum, open_checkpoint
 from invertible_rescaling.weights.model_card import model_card
-
-try:
-    from huggingface_hub import HfApi, ModelCard, hf_hub_download
-except ImportError as error:
-    raise MissingDependencyError(
-        "models on the Hugging Face hub need huggingface_hub: pip install 'invertible_rescaling[hub]'"
-    ) from error
 
 __all__: list[str] = []  # for PretrainedModel alone
 
@@ -63,8 +57,8 @@ def load_pretrained(
     if not folder.is_dir():
         try:
             for file in (_CONFIG, _FILE):
-                folder = Path(hf_hub_download(repo_id=name, filename=file, **options)).parent
-        except MemoryError:
+                folder = Path(_hub().hf_hub_download(repo_id=name, filename=file, **options)).parent
+        except (MemoryError, MissingDependencyError):
             raise
         except Exception as error:  # of the hub and of the network, which have many
             raise CheckpointError(
@@ -102,7 +96,7 @@ def save_pretrained(
     save_checkpoint(model, folder / _FILE, metadata=facts, dtype=dtype)
     # After the weights: a folder that is half-written says that the two do not go together.
     write_atomically(folder / _CONFIG, json.dumps(model.config, sort_keys=True, indent=2).encode())
-    ModelCard(model_card(model, facts)).save(folder / "README.md")
+    write_atomically(folder / "README.md", model_card(model, facts).encode())
 
 
 def push_to_hub(
@@ -117,7 +111,7 @@ def push_to_hub(
     **facts: Any,
 ) -> str:
     """See :meth:`PretrainedModel.push_to_hub`."""
-    hub = HfApi(token=token)
+    hub = _hub().HfApi(token=token)
     with TemporaryDirectory() as folder:
         save_pretrained(model, folder, **facts)
         try:
@@ -134,6 +128,15 @@ def push_to_hub(
         except Exception as error:
             raise CheckpointError(f"the hub did not take {repo_id!r}: {first_line(error)}") from error
     return str(commit.commit_url)
+
+
+def _hub() -> Any:
+    try:
+        return importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "models on the Hugging Face hub need huggingface_hub: pip install 'invertible_rescaling[hub]'"
+        ) from error
 
 
 def _check_same(model: Any, weights: WeightsEnum) -> None:

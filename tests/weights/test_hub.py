@@ -170,13 +170,21 @@ import sys
 sys.modules["huggingface_hub"] = None
 from invertible_rescaling import iirn_x4
 from invertible_rescaling.errors import MissingDependencyError
-try:
-    iirn_x4(blocks=1).save_pretrained("nowhere")
-except MissingDependencyError as error:
-    print(error)
+import tempfile
+from invertible_rescaling import InvertibleRescaler
+with tempfile.TemporaryDirectory() as folder:
+    iirn_x4(blocks=1).save_pretrained(folder)
+    print(InvertibleRescaler.from_pretrained(folder).blocks)
+for call in (lambda: InvertibleRescaler.from_pretrained("a/b"), lambda: iirn_x4(blocks=1).push_to_hub("a/b")):
+    try:
+        call()
+    except MissingDependencyError as error:
+        print(error)
 """
 
 
-def test_without_huggingface_hub_it_is_named() -> None:
+def test_folders_do_without_huggingface_hub_and_repositories_name_it() -> None:
     done = subprocess.run([sys.executable, "-c", _WITHOUT], text=True, capture_output=True, check=True)
-    assert "pip install 'invertible_rescaling[hub]'" in done.stdout
+    folder, *named = done.stdout.splitlines()
+    assert folder == "(1, 1)"
+    assert ["pip install 'invertible_rescaling[hub]'" in line for line in named] == [True, True]
