@@ -32,7 +32,7 @@ COMMANDS = (
     "roundtrip photos --picture difference.png",
     "info small/{first}.png",
 )
-WIDTH = 104  # characters
+WIDTH = 112  # characters
 
 
 def main(argv: Sequence[str] | None = None) -> int:

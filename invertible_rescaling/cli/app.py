@@ -227,7 +227,9 @@ def models(json: Json = False) -> int:
     columns = list(dict.fromkeys(key for row in found for key in row))
     table = [[_cell(row.get(key, "")) for key in columns] for row in found]
     widths = [max(map(len, cells)) for cells in zip(columns, *table, strict=True)]
-    for line in (columns, *table):
+    heads = [f"{key}, dB" if key in about.BENCHMARKS else key for key in columns]
+    widths = [max(width, len(head)) for width, head in zip(widths, heads, strict=True)]
+    for line in (heads, *table):
         console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return 0
 

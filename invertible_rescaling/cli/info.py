@@ -19,7 +19,7 @@ from invertible_rescaling.weights.enums import WeightsEnum
 
 __all__: list[str] = []  # for the command line alone
 
-_BENCHMARKS = ("Set5", "Set14", "BSD100")
+BENCHMARKS = ("Set5", "Set14", "BSD100")
 
 
 def models() -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def models() -> list[dict[str, Any]]:
 
 def _trained(name: str, kind: str, member: WeightsEnum, newest: bool) -> dict[str, Any]:
     known = member.value
-    figures = {key: known.metrics[key]["psnr_rgb"] for key in _BENCHMARKS if key in known.metrics}
+    figures = {key: known.metrics[key]["psnr_rgb"] for key in BENCHMARKS if key in known.metrics}
     return {
         "model": name,
         "kind": kind,

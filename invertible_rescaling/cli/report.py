@@ -1,5 +1,6 @@
 """Down and up in one go: how much comes back, in figures and in a picture."""
 
+import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_multiple
-from invertible_rescaling.images import Picture, decode_picture, encode_picture
+from invertible_rescaling.images import Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 from invertible_rescaling.pipeline.networks import Network
+from invertible_rescaling.pipeline.record import KEY, Record
 from invertible_rescaling.pipeline.rescale import stored, unit
 
 __all__: list[str] = []  # for the command line alone
@@ -28,7 +30,7 @@ class Comparison:
         bicubic: down, to the same depth, and up.
         psnr: in dB, ``ours`` and ``bicubic``, over the colours.
         ssim: alike; empty for pictures smaller than its window.
-        bytes: of the ``original`` file, of ``lr`` and of ``restored`` as PNG.
+        bytes: of the ``original`` file as it is, of ``lr`` and of ``restored`` as PNG with all they carry.
     """
 
     source: Path
@@ -42,16 +44,29 @@ class Comparison:
     bytes: dict[str, int]
 
     def row(self) -> str:
-        """In one line."""
-        size = "{1}x{0}".format(*self.size)
-        if self.original.size != self.size:
-            size += ", cropped to {1}x{0},".format(*self.original.size)
-        figures = [f"{who} {self.psnr[who]:.2f} dB" for who in ("ours", "bicubic")]
-        if self.ssim:
-            figures = [f"{text} / {self.ssim[who]:.4f}" for text, who in zip(figures, self.ssim, strict=True)]
-        sizes = ", ".join(f"{name} {count:,} bytes" for name, count in self.bytes.items())
-        small = "{1}x{0}".format(*self.lr.size)
-        return f"{self.source}: {size} through {small}: {'; '.join(figures)}; {sizes}"
+        """In one line, under :data:`HEAD`."""
+        size, small = ("{1}x{0}".format(*picture.size) for picture in (self.original, self.lr))
+        psnr = [f"{self.psnr[who]:.2f}" for who in ("ours", "bicubic")]
+        ssim = [f"{self.ssim[who]:.4f}" if who in self.ssim else "" for who in ("ours", "bicubic")]
+        counts = [f"{self.bytes[name]:,}" for name in ("original", "lr", "restored")]
+        return _line(size, small, *psnr, *ssim, *counts, str(self.source))
+
+
+def _line(*cells: str) -> str:
+    widths = (9, 9, 6, 7, 6, 7, 10, 9, 10)
+    return "  ".join([*(cell.rjust(width) for cell, width in zip(cells, widths, strict=False)), cells[-1]])
+
+
+HEAD = (
+    _line("", "", "PSNR", "in dB", "SSIM", "", "bytes:", "LR,", "restored,", ""),
+    _line("size", "LR", "ours", "bicubic", "ours", "bicubic", "original", "PNG", "PNG", "picture"),
+)
+
+
+def mean_row(sums: dict[str, list[float]]) -> str:
+    """Under the rows, the means of their PSNR."""
+    means = [f"{sum(values) / len(values):.2f}" for values in sums.values()]
+    return _line("", "", *means, "", "", "", "", "", f"mean of {len(sums['ours'])}")
 
 
 def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | None = None) -> Comparison:
@@ -83,10 +98,19 @@ def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | 
         {who: found["ssim_rgb"] for who, found in figures.items() if "ssim_rgb" in found},
         {
             "original": len(content),
-            "lr": len(encode_picture(lr, "png")),
-            "restored": len(encode_picture(restored, "png")),
+            "lr": _stored_bytes(lr, "lr", content, original.size, network),
+            "restored": _stored_bytes(restored, "restored", content, original.size, network),
         },
     )
+
+
+def _stored_bytes(picture: Picture, kind: str, source: bytes, size: tuple[int, int], network: Network) -> int:
+    """What the commands would write of a picture, with its record."""
+    facts = {"model": network.name, "weights_sha256": network.sha256, "scale": network.model.scale}
+    sha256 = hashlib.sha256(source).hexdigest()
+    record = Record.of(picture, False, kind=kind, original_size=size, source_sha256=sha256, **facts)
+    whole = replace(picture, text={KEY: record.text()} | picture.text)
+    return len(encode_picture(fit_metadata(whole, "png"), "png"))
 
 
 def draw(comparisons: list[Comparison]) -> bytes:

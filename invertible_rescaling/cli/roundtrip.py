@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from invertible_rescaling.cli.report import Comparison, draw, there_and_back
+from invertible_rescaling.cli.report import HEAD, Comparison, draw, mean_row, there_and_back
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.pipeline.console import Console
@@ -51,7 +51,8 @@ def roundtrip(
                 console.error(f"{source}: {problem_of(error)}")
                 failed += 1
                 continue
-            console.print(found.row())
+            for line in (*(HEAD if not sums["ours"] else ()), found.row()):
+                console.print(line)
             for note in found.original.notes:
                 console.note(f"{note} ({source})")
             for who, values in sums.items():
@@ -62,8 +63,7 @@ def roundtrip(
         console.error("interrupted")
         return INTERRUPTED
     if len(sums["ours"]) > 1:
-        means = "; ".join(f"{who} {sum(values) / len(values):.2f} dB" for who, values in sums.items())
-        console.print(f"mean of {len(sums['ours'])}: {means}")
+        console.print(mean_row(sums))
     if shown:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, draw(shown))

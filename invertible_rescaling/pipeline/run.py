@@ -1,5 +1,6 @@
 """A run over many pictures: how many at a time, what is told of it, and the exit code."""
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -78,12 +79,15 @@ def oversee(
     tasks = plan.tasks
     plan.remove_leftovers()
     counts: Counter[str] = Counter()
+    made: list[Path] = []
     notes: dict[str, list[Path]] = defaultdict(list)
     interrupted = False
     try:
         with console.progress(what, len(tasks)) as advance:
             for outcome in work(tasks):
                 counts[outcome.status] += 1
+                if outcome.status == "done":
+                    made.append(targets[outcome.source])
                 if outcome.status == "failed":
                     cause = _cause(outcome, targets[outcome.source])
                     failures[cause].append((outcome.source, outcome.problem))
@@ -108,7 +112,7 @@ def oversee(
     parts += [f"{failed} failed"] if failed else []
     rate = _rate(counts["done"], seconds)
     left = f"; {plan.others} other files left out" if plan.others else ""
-    console.print(f"{', '.join(parts)} in {seconds:.1f} s{rate}{left}")
+    console.print(f"{', '.join(parts)} in {seconds:.1f} s{rate}{_written(made)}{left}")
     if interrupted:
         console.error("interrupted; what is done is whole, and --resume goes on from there")
         return INTERRUPTED
@@ -129,6 +133,15 @@ def _left_out(plan: Plan) -> dict[str, list[Path]]:
     if plan.links:
         found["links to folders are not followed"] += plan.links
     return found
+
+
+def _written(made: Sequence[Path]) -> str:
+    """How much was written, and where."""
+    sizes = [path.stat().st_size for path in made if path.is_file()]
+    if not sizes:
+        return ""
+    where = made[0] if len(made) == 1 else os.path.commonpath([path.parent for path in made]) or "."
+    return f": {sum(sizes):,} bytes in {where}"
 
 
 def _cause(outcome: FileOutcome, target: Path) -> str:

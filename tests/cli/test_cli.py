@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -383,10 +384,30 @@ def test_roundtrip_compares_with_bicubic(tmp_path, capsys, monkeypatch) -> None:
     found = run(capsys, "roundtrip", tmp_path / "in")
     assert (found.code, found.err) == (0, "")
     lines = found.out.splitlines()
-    assert lines[0].startswith(f"{tmp_path / 'in' / 'a.png'}: 48x40 through 12x10: ours ")
-    assert f"original {(tmp_path / 'in' / 'a.png').stat().st_size:,} bytes, lr " in lines[0]
+    assert lines[1].split() == [
+        "size",
+        "LR",
+        "ours",
+        "bicubic",
+        "ours",
+        "bicubic",
+        "original",
+        "PNG",
+        "PNG",
+        "picture",
+    ]
+    size, small, ours, bicubic, _, _, original, lr, restored, name = lines[2].split()
+    assert (size, small, name) == ("48x40", "12x10", str(tmp_path / "in" / "a.png"))
+    assert int(original.replace(",", "")) == (tmp_path / "in" / "a.png").stat().st_size
     assert lines[-1] == "wrote roundtrip.png"
-    assert lines[-2].startswith("mean of 3: ours ")
+    means = [float(word) for word in lines[-2].split()[:2]]
+    assert lines[-2].split()[2:] == ["mean", "of", "3"]
+    assert means[0] == pytest.approx(sum(float(line.split()[2]) for line in lines[2:5]) / 3, abs=0.011)
+    assert run(capsys, "downscale", tmp_path / "in" / "a.png", "small.png").code == 0
+    assert run(capsys, "upscale", "small.png", "large.png").code == 0
+    written = [Path(name).stat().st_size for name in ("small.png", "large.png")]
+    assert [int(count.replace(",", "")) for count in (lr, restored)] == pytest.approx(written, abs=8)
+    assert float(ours) != float(bicubic)
     with Image.open("roundtrip.png") as image:
         assert image.size == (10 + 4 * 202, 10 + 3 * 246)
     refused = run(capsys, "roundtrip", tmp_path / "in")
