@@ -13,6 +13,7 @@ Example:
 
 import difflib
 import fnmatch
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -82,7 +83,8 @@ class Registry(Generic[Factory]):
         return next((name for name, known in self._factories.items() if known is factory), None)
 
     def _describe_unknown(self, name: object) -> str:
-        close = difflib.get_close_matches(str(name), self._factories, n=3, cutoff=0.5)
+        meant = re.sub(r"(\d)x\b", r"x\1", str(name).lower().replace("-", "_"))  # IIRN_4x is iirn_x4
+        close = difflib.get_close_matches(meant, self._factories, n=3, cutoff=0.5)
         hint = f"did you mean {_either(close)}?" if close else f"known: {', '.join(self.names()) or 'none'}"
         return f"no {self.kind} is named {name!r}; {hint}"
 

@@ -68,7 +68,7 @@ def test_overrides_reach_the_model() -> None:
     ("name", "hint"),
     [
         ("irnn_x4", "did you mean .*'irn_x4'"),
-        ("IIRN_X4", "known: .*iirn_x4"),
+        ("IIRN_X4", "did you mean 'iirn_x4'"),
         ("vgg16", "known: .*iirn_x4"),
         ("resnet50", "did you mean .*'srresnet_x4'"),
         ("", "known: "),
@@ -151,3 +151,9 @@ def test_a_registered_class_is_known_by_its_name_when_given_as_such(own_registri
 def test_pretrained_is_told_as_this_library_says_it() -> None:
     with pytest.raises(ConfigError, match=r"create_model\('iirn_x4', weights=\"DEFAULT\"\)"):
         create_model("iirn_x4", pretrained=True)
+
+
+@pytest.mark.parametrize("slip", ["iirn_4x", "IIRN_X4", "iirn-x4", "Iirn_4x", "iirn_x4_"])
+def test_the_model_that_was_meant_is_suggested_first(slip: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"did you mean 'iirn_x4'"):
+        create_model(slip)

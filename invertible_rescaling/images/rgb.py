@@ -97,7 +97,8 @@ def write_image(path: str | os.PathLike[str], image: Tensor) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in _LOSSLESS:
         raise ImageError(
-            f"cannot write {os.fspath(path)!r} without loss; use one of {', '.join(sorted(_LOSSLESS))}"
+            f"cannot write {os.fspath(path)!r} without loss; use one of {', '.join(sorted(_LOSSLESS))} "
+            "(write_picture writes .jpg, which is enough for what is restored)"
         )
     if image.dim() != 3 or image.shape[0] != 3:
         raise ShapeError(f"write_image takes an RGB image (3, H, W), got {tuple(image.shape)}")

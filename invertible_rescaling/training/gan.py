@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, mse_loss
 
+from invertible_rescaling.errors import first_line
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.optimizer_state import optimizer_tensors, restore_optimizer
 
@@ -120,15 +121,15 @@ def vgg_features(layers: int) -> Features:
     """The first ``layers`` modules of torchvision's VGG19, trained on ImageNet.
 
     Raises:
-        OptionError: torchvision is not installed.
+        OptionError: torchvision is not installed, or does not fit torch.
         OSError: the weights are not in torch's cache and cannot be fetched.
     """
     try:
         models = importlib.import_module("torchvision.models")
-    except ImportError as error:
+    except (ImportError, RuntimeError, OSError) as error:  # as where it was built for another torch
         raise OptionError(
-            f"--gan compares features of torchvision's VGG19, which cannot be imported ({error}); install "
-            "the torchvision that fits your torch"
+            f"--gan compares features of torchvision's VGG19, which cannot be imported "
+            f"({first_line(error)}); install the torchvision that fits your torch"
         ) from error
     return Features(models.vgg19(weights=models.VGG19_Weights.DEFAULT).features[:layers])
 

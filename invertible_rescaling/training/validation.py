@@ -35,7 +35,11 @@ def load_validation(
         try:
             hr = read_image(path)
             if min(hr.shape[1:]) < smallest_side(scale):
-                raise ImageError(f"{str(path)!r} of {hr.shape[2]}x{hr.shape[1]} is too small to be measured")
+                least = smallest_side(scale)
+                raise ImageError(
+                    f"{str(path)!r} of {hr.shape[2]}x{hr.shape[1]} is too small to measure at x{scale}; the "
+                    f"least is {least}x{least}"
+                )
         except ImageError as error:
             skipped(str(error))
             continue

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -490,3 +491,23 @@ def test_a_flow_that_only_goes_forward_still_shrinks() -> None:
     expected = model.downscale(hr)
     model.flow = Wrapped(model.flow)
     assert torch.equal(model.downscale(hr), expected)
+
+
+def test_threads_and_batches_give_what_images_give_one_by_one() -> None:
+    model = randomize(InvertibleRescaler(2, blocks=1)).eval()
+    images = [uniform(1, 3, 20 + 4 * (index % 3), 24, seed=index) for index in range(24)]
+
+    def there_and_back(image):
+        lr = model.downscale(image)
+        return lr, model.upscale(lr)
+
+    with torch.no_grad():
+        wanted = [there_and_back(image) for image in images]
+        with ThreadPoolExecutor(4) as pool:
+            for pair, one in zip(pool.map(there_and_back, images), wanted, strict=True):
+                assert all(map(torch.equal, pair, one))
+        # Up to rounding: how a convolution adds up depends on the batch.
+        batch = model(torch.cat(images[::3]))
+        singles = [model(image) for image in images[::3]]
+        for side, part in enumerate(batch):
+            assert largest_difference(part, torch.cat([pair[side] for pair in singles])) < SAME[torch.float32]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from invertible_rescaling.files import write_atomically
+
 
 def tell_apart(paths: Sequence[Path]) -> list[str]:
     """The last part of each path, with as many folders before it as it takes to tell them apart."""
@@ -24,9 +26,4 @@ def write_json(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # a pipe or device
         path.write_text(text, encoding="utf-8")
         return
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, text.encode())
