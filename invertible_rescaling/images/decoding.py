@@ -100,9 +100,9 @@ def _tiff(file: _File) -> Array:
     directory = tiff.directory_of(file.content)
     check_size(directory.get(256, 0), directory.get(257, 0), file.max_pixels)
     tiff.read_metadata(file.content, directory, file.carried)
-    extra = tiff.beside_colour(directory, file.carried)
-    if not tiff.is_plain(directory, extra):
-        return tiff.read_deep(file.content, directory, extra, file.max_pixels, file.carried, file.first_frame)
+    alpha, others = tiff.beside_colour(directory, file.carried)
+    if not tiff.is_plain(directory, others):
+        return tiff.read_deep(file.content, directory, alpha, file.max_pixels, file.carried, file.first_frame)
     with file.open("TiffImagePlugin", "TiffImageFile", tiff.upright(file.content, file.carried)) as image:
         pages = 0
         for page in range(image.n_frames):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from invertible_rescaling.images.backends import pillow
+from invertible_rescaling.images.exif import upright
 from invertible_rescaling.images.metadata import MAX_METADATA
 from invertible_rescaling.images.picture import Picture
 from invertible_rescaling.images.tiff import exif_tags
@@ -81,6 +82,13 @@ def fit_metadata(picture: Picture, kind: str) -> Picture:
 def _fitting_exif(exif: bytes | None, kind: str, left_out: Callable[..., None]) -> bytes | None:
     if exif is None:
         return None
+    try:
+        exif, _ = upright(exif)  # as the pixels are
+    except ValueError:
+        left_out("EXIF", "cannot be read")
+        return None
+    if exif is None:
+        return None
     if len(exif) > (_JPEG_EXIF if kind == "jpg" else MAX_METADATA):
         left_out(f"EXIF ({len(exif):,} bytes)")
         return None
@@ -118,17 +126,19 @@ def _fitting_text(
     if xmp is not None and len(xmp) > most - 2048:  # of which text is to have some
         left_out(f"XMP ({len(xmp):,} bytes)")
         xmp = None
+    total = 0
     for key, value in picture.text.items():
         if not _is_keyword(key) and kind == "png":
             left_out(f"the text {key[:20]!r}", "has no keyword as png has them")
         elif not _is_text(key + value):
             left_out(f"the text {key[:20]!r}", "is no text in Unicode")
-        elif len(value.encode()) > MAX_METADATA or (
+        elif total + len(value.encode()) > MAX_METADATA or (
             kind != "png" and not _holds(xmp, text | {key: value}, most)
         ):
             left_out(f"the text {key} ({len(value.encode()):,} bytes)")
         else:
             text[key] = value
+            total += len(value.encode())
     return xmp, text
 
 

@@ -33,6 +33,7 @@ def decode_picture(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         MissingDependencyError: a package that reads it is not installed.
         MemoryError: there is too little memory for its pixels.
     """
+    content = bytes(content)
     if not content:
         raise ImageError("the file is empty")
     try:

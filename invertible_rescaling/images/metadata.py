@@ -22,6 +22,7 @@ class Carried:
     Attributes:
         orientation: 1 to 8, where it is known otherwise than from EXIF.
         notes: on what is not kept.
+        room: bytes that may still be unpacked.
     """
 
     icc: bytes | None = None
@@ -32,6 +33,27 @@ class Carried:
     colour_chunks: dict[str, bytes] = field(default_factory=dict)
     orientation: int | None = None
     notes: list[str] = field(default_factory=list)
+    room: int = field(default_factory=lambda: 4 * MAX_METADATA)
+
+    def inflate(self, content: bytes) -> bytes:
+        """Unpack what zlib packed, if it is not too much, in this part or in all parts together.
+
+        Raises:
+            ValueError: it is damaged, or too much.
+        """
+        stream, most = zlib.decompressobj(), min(MAX_METADATA, self.room)
+        try:
+            found = stream.decompress(content, most + 1)
+        except zlib.error as error:
+            raise ValueError("it is damaged") from error
+        if len(found) > most:
+            raise ValueError(
+                f"it has over {most:,} bytes" if most == MAX_METADATA else "others have its room"
+            )
+        if not stream.eof:
+            raise ValueError("it is damaged")
+        self.room -= len(found)
+        return found
 
     def note(self, text: str) -> None:
         """Note it once."""
@@ -72,21 +94,3 @@ class Carried:
                 setattr(self, name, None)
         names = ("icc", "exif", "xmp", "text", "dpi", "colour_chunks")
         return {name: getattr(self, name) for name in names}
-
-
-def inflate(content: bytes) -> bytes:
-    """Unpack what zlib packed, if it is not too much.
-
-    Raises:
-        ValueError: it is damaged, or of more than :data:`MAX_METADATA` bytes.
-    """
-    stream = zlib.decompressobj()
-    try:
-        found = stream.decompress(content, MAX_METADATA + 1)
-    except zlib.error as error:
-        raise ValueError("it is damaged") from error
-    if len(found) > MAX_METADATA:
-        raise ValueError(f"it has over {MAX_METADATA:,} bytes")
-    if not stream.eof:
-        raise ValueError("it is damaged")
-    return found

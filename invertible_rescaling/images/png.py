@@ -12,7 +12,7 @@ import numpy as np
 
 from invertible_rescaling.errors import ImageError
 from invertible_rescaling.images.backends import deep
-from invertible_rescaling.images.metadata import Carried, inflate
+from invertible_rescaling.images.metadata import Carried
 
 __all__: list[str] = []  # for this package alone
 
@@ -85,7 +85,7 @@ def read_metadata(chunks: Chunks, carried: Carried) -> None:
         kind = name.decode()
         try:
             if name == b"iCCP":
-                carried.icc = inflate(body[body.index(b"\0") + 2 :])
+                carried.icc = carried.inflate(body[body.index(b"\0") + 2 :])
             elif name == b"eXIf":
                 carried.exif = body
             elif name == b"pHYs" and len(body) == 9 and body[8] == 1:
@@ -96,7 +96,7 @@ def read_metadata(chunks: Chunks, carried: Carried) -> None:
             elif kind in COLOUR_CHUNKS:
                 carried.colour_chunks[kind] = body
             elif name in (b"tEXt", b"zTXt", b"iTXt"):
-                key, value = _text(name, body)
+                key, value = _text(name, body, carried)
                 if key == XMP_KEY:
                     carried.xmp = value.encode()
                 else:
@@ -112,7 +112,7 @@ def read_metadata(chunks: Chunks, carried: Carried) -> None:
                 carried.note("EXIF could not be read and is left out (it is damaged)")
 
 
-def _text(name: bytes, body: bytes) -> tuple[str, str]:
+def _text(name: bytes, body: bytes, carried: Carried) -> tuple[str, str]:
     keyword, marked, rest = body.partition(b"\0")
     if not marked:
         raise ValueError("it is damaged")
@@ -120,9 +120,9 @@ def _text(name: bytes, body: bytes) -> tuple[str, str]:
     if name == b"tEXt":
         return key, rest.decode("latin-1")
     if name == b"zTXt":
-        return key, inflate(rest[1:]).decode("latin-1")
+        return key, carried.inflate(rest[1:]).decode("latin-1")
     packed, (_, _, value) = rest[:1], rest[2:].split(b"\0", 2)
-    return key, (inflate(value) if packed == b"\1" else value).decode()
+    return key, (carried.inflate(value) if packed == b"\1" else value).decode()
 
 
 def text_chunk(key: str, value: str) -> bytes:

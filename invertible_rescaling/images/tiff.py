@@ -118,17 +118,17 @@ def exif_tags(exif: bytes) -> dict[int, Any]:
     return tags
 
 
-def beside_colour(directory: Any, carried: Carried) -> int | None:
-    """What the first channel beside the colours is: ExtraSamples' number, ``None`` for no such channel.
+def beside_colour(directory: Any, carried: Carried) -> tuple[int | None, int]:
+    """What kind of alpha follows the colours (ExtraSamples' number), and how many other channels do.
 
-    Channels that are no alpha are noted: infrared, depth and masks have no place in a picture.
+    These are noted: infrared, depth and masks have no place in a picture.
     """
     colours = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}.get(directory.get(262, 1), 1)
     channels = directory.get(277, 1)
     extra = directory.get(338, ())
     extra = extra if isinstance(extra, tuple) else (extra,)
     if not extra and channels == colours + 1 and colours == 3:
-        return _STRAIGHT_ALPHA  # as programs write RGBA that do not know of ExtraSamples
+        return _STRAIGHT_ALPHA, 0  # as programs write RGBA that do not know of ExtraSamples
     alpha = extra[0] if extra and extra[0] in (_ALPHA, _STRAIGHT_ALPHA) else None
     others = channels - colours - (alpha is not None)
     if others > 0:
@@ -136,19 +136,19 @@ def beside_colour(directory: Any, carried: Carried) -> int | None:
             f"{others} channels beside the colours are" if others > 1 else "a channel beside the colours is"
         )
         carried.note(f"{many} left out")
-    return alpha if alpha is not None else (0 if others > 0 else None)
+    return alpha, max(0, others)
 
 
-def is_plain(directory: Any, extra: int | None) -> bool:
+def is_plain(directory: Any, others: int) -> bool:
     """Return whether Pillow reads it as it is: up to 8 bits, and nothing beside the colours but alpha."""
     bits = max(directory.get(258, (1,)))
-    return bits in (1, 2, 4, 8) and extra != 0 and {*directory.get(339, (1,))} == {1}
+    return bits in (1, 2, 4, 8) and not others and {*directory.get(339, (1,))} == {1}
 
 
 def read_deep(
     content: bytes,
     directory: Any,
-    extra: int | None,
+    alpha: int | None,
     max_pixels: int,
     carried: Carried,
     first_page: bool = False,
@@ -174,16 +174,16 @@ def read_deep(
             raise ImageError(f"a TIFF file of the axes {page.axes}, not of height, width and channels")
     colours = 3 if photometric == 2 else 1
     array = np.atleast_3d(array)
-    if array.shape[2] < colours + bool(extra):
+    if array.shape[2] < colours + bool(alpha):
         raise ImageError(f"{array.shape[2]} channels are too few for its kind of pixels")
-    array = array[..., : colours + bool(extra)]
+    array = array[..., : colours + bool(alpha)]
     array = array.astype(np.uint8) if bits == 8 else to_16_bits(array, 2**bits - 1)
     if bits not in (8, 16):
         carried.note(f"{bits} bits became 16")
     top = 255 if bits == 8 else 65535
     if photometric == 0:  # white is zero
         array[..., :colours] = top - array[..., :colours]
-    if extra == _ALPHA:
+    if alpha == _ALPHA:
         share = np.maximum(array[..., colours:], 1) / top
         array[..., :colours] = np.clip(np.rint(array[..., :colours] / share), 0, top)
     return array

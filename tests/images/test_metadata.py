@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -157,6 +158,31 @@ def test_more_than_the_limit_is_left_out_with_a_note(monkeypatch) -> None:
         "the chunk iCCP could not be read and is left out (it has over 4,000 bytes)",
         "the chunk iTXt could not be read and is left out (it has over 4,000 bytes)",
     )
+
+
+def test_many_parts_are_unpacked_no_further_than_one_may_be(monkeypatch) -> None:
+    monkeypatch.setattr(metadata, "MAX_METADATA", 4_000)
+    packed = [
+        (b"zTXt", f"key {number}".encode() + b"\0\0" + zlib.compress(bytes(4_000))) for number in range(9)
+    ]
+    tracemalloc.start()
+    found = decode_picture(png_with(*packed))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(found.text) == ["key 0", "key 1", "key 2", "key 3"]
+    assert found.notes == ("the chunk zTXt could not be read and is left out (others have its room)",)
+    assert peak < 200_000
+
+
+def test_exif_is_written_as_the_pixels_are() -> None:
+    turned = exif_of(MAKER, orientation_of(6))
+    for block in (turned, b"Exif\0\0" + turned):
+        picture = Picture(uint8_image(3, 4, 8), exif=block)
+        for kind in KINDS:
+            found = decode_picture(encode_picture(picture, kind))
+            assert (found.size, tags_of(found.exif)[0x010F]) == ((4, 8), "a maker")
+    bad = Picture(uint8_image(3, 4, 8), exif=b"none")
+    assert fit_metadata(bad, "png").notes == ("EXIF cannot be read and is left out",)
 
 
 # Metadata decide nothing over pixels
