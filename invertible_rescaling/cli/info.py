@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from invertible_rescaling.errors import ConfigError, first_line
 from invertible_rescaling.images import Picture, read_picture
 from invertible_rescaling.images.exif import holds_place
@@ -32,18 +30,19 @@ def models() -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for name in list_models():
+        members = shipped(name)
+        if members:
+            kind = "super-resolver" if "architecture" in members[-1].value.config else "rescaler"
+            rows += [_trained(name, kind, member, member is members[-1]) for member in reversed(members)]
+            continue
         try:
-            with torch.device("meta"):  # to look at, without memory
-                model = create_model(name)
+            model = create_model(name)
         except Exception as error:  # of another package's model, which may need arguments, or be broken
             rows.append({"model": name, "kind": f"cannot be made as it is ({first_line(error)})"})
             continue
         kind = "rescaler" if isinstance(model, InvertibleRescaler) else "super-resolver"
-        members = shipped(name)
-        rows += [_trained(name, kind, member, member is members[-1]) for member in reversed(members)]
-        if not members:
-            parameters = sum(p.numel() for p in model.parameters())
-            rows.append({"model": name, "kind": kind, "parameters": parameters, "weights": "none yet"})
+        parameters = sum(p.numel() for p in model.parameters())
+        rows.append({"model": name, "kind": kind, "parameters": parameters, "weights": "none yet"})
     return rows
 
 

@@ -97,7 +97,7 @@ def save_checkpoint(
 
 def _check_loadable(model: Storable, tensors: Mapping[str, Tensor]) -> None:
     """Refuse what :func:`load_checkpoint` would refuse, while the model is still there."""
-    with torch.device("meta"):  # names and shapes alone
+    with torch.random.fork_rng(devices=[]):  # on the CPU: "meta" takes thirty times as long
         promised = type(model).from_config(model.config).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     odd = sorted(
