@@ -421,8 +421,8 @@ def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
         (["--patch", "15"], "multiple of the scale"),
         (["--patch", "64"], "smaller than a patch"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
-        (["--weights", "DEFAULT"], "4 couplings a stage, and none can be left out"),
-        (["--weights", "V99"], "known: V1, DEFAULT"),
+        (["--weights", "DEFAULT"], "8 couplings a stage, and none can be left out"),
+        (["--weights", "V99"], "known: V2, DEFAULT"),
         (["--model", "srgan_x4", "--weights", "DEFAULT"], "weights are shipped for"),
         (["--sub-images", "12"], "--sub-images must be at least --patch"),
         (["--latent", "wavelets"], "'wavelet'"),
@@ -526,8 +526,8 @@ def test_a_time_limit_counts_what_importing_takes() -> None:
 
 
 def test_shipped_weights_are_trained_on_by_name():
-    options = TrainingConfig(model="iirn_x2", weights="V1")
-    assert build_model(options).blocks == (4,)
+    options = TrainingConfig(model="irn_x4", weights="V1")
+    assert build_model(options).blocks == (4, 4)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
