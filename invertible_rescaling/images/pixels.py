@@ -35,8 +35,10 @@ def to_16_bits(array: Array, maximum: int) -> Array:
     if array.size and int(array.max()) > maximum:
         raise ImageError(f"it is corrupt: a pixel of {int(array.max())} where {maximum} is the largest")
     if maximum == 65535:
-        return array.astype(np.uint16)
-    return ((array.astype(np.uint64) * 65535 + maximum // 2) // maximum).astype(np.uint16)
+        return array.astype(np.uint16, copy=False)
+    table = (np.arange(maximum + 1, dtype=np.uint64) * 65535 + maximum // 2) // maximum
+    spread: Array = table.astype(np.uint16)[array]  # no wider array of all pixels on the way
+    return spread
 
 
 def turned(array: Array, orientation: int) -> Array:

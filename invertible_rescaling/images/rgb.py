@@ -159,7 +159,8 @@ def _rgb(picture: Picture) -> Tensor:
     if picture.alpha is None:
         return colour.contiguous()
     alpha = _8_bits(picture.alpha).to(torch.int32)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+    laid = colour.to(torch.int32).mul_(alpha).add_(255 * (255 - alpha) + 127)
+    return laid.div_(255, rounding_mode="floor").to(torch.uint8)
 
 
 def _8_bits(plane: Tensor) -> Tensor:

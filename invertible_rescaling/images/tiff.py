@@ -2,6 +2,7 @@
 
 import io
 import struct
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ OF_THE_FILE = frozenset(
 _ORIENTATION = 0x0112
 _UNSIGNED = {1, 4}  # the fourth is unspecified, and holds unsigned numbers in practice
 _ALPHA, _STRAIGHT_ALPHA = 1, 2
+_MOST_PAGES = 16  # that are looked at
+_MOST_CHANNELS = 16  # of which those of colour and alpha are kept, and all are unpacked
 _EXIF, _GPS = 0x8769, 0x8825
 
 
@@ -46,6 +49,8 @@ def directory_of(content: bytes) -> Any:
         raise ImageError(f"signed pixels of {max(bits)} bits; convert the file to unsigned ones")
     if len(set(bits)) > 1:
         raise ImageError(f"channels of {', '.join(map(str, bits))} bits; convert the file to 8 or 16 bits")
+    if directory.get(277, 1) > _MOST_CHANNELS:
+        raise ImageError(f"{directory.get(277)} channels, where {_MOST_CHANNELS} are the most")
     if max(bits) > 16:
         raise ImageError(
             f"{max(bits)}-bit integer pixels have no agreed range; convert the file to 8 or 16 bits"
@@ -163,8 +168,10 @@ def read_deep(
     if photometric not in (0, 1, 2):
         raise ImageError(f"{bits}-bit pixels of the photometric kind {photometric}; convert the file to RGB")
     with deep("tifffile").TiffFile(io.BytesIO(content)) as file:
-        pages = [page for page in file.pages if not int(page.subfiletype) & 1] or [file.pages[0]]
-        check_pages(1 if first_page else len(pages), len(file.pages), carried)
+        # The directories of a damaged file may go round in a circle.
+        stored = list(islice(file.pages, 1 if first_page else _MOST_PAGES))
+        pages = [page for page in stored if not int(page.subfiletype) & 1] or stored[:1]
+        check_pages(len(pages), len(stored), carried)
         page = pages[0]
         check_size(page.imagewidth, page.imagelength, max_pixels)
         array = page.asarray()
@@ -184,8 +191,9 @@ def read_deep(
     if photometric == 0:  # white is zero
         array[..., :colours] = top - array[..., :colours]
     if alpha == _ALPHA:
-        share = np.maximum(array[..., colours:], 1) / top
-        array[..., :colours] = np.clip(np.rint(array[..., :colours] / share), 0, top)
+        for row in array:  # one by one: in floating point all would take much memory
+            share = np.maximum(row[:, colours:], 1) / top
+            row[:, :colours] = np.clip(np.rint(row[:, :colours] / share), 0, top)
     return array
 
 

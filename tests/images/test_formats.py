@@ -392,3 +392,32 @@ def test_want_of_memory_is_no_corruption(monkeypatch, tmp_path) -> None:
     ):
         with pytest.raises(MemoryError):
             call()
+
+
+@pytest.mark.parametrize("kind", ["12 bits", "16 bits", "straight alpha", "alpha multiplied in"])
+def test_deep_pixels_take_no_more_memory_than_a_few_copies(kind: str) -> None:
+    side, channels = 600, 4 if "alpha" in kind else 3
+    bits = 12 if kind == "12 bits" else 16
+    array = values((side, side, channels), bits)
+    extra = {"straight alpha": (2,), "alpha multiplied in": (1,)}.get(kind, ())
+    content = tiff(array, bits=bits, extra=extra)
+    decode_picture(content)  # all that is imported is
+    tracemalloc.start()
+    decode_picture(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * array.nbytes + 2_000_000
+
+
+def test_a_tiff_file_of_very_many_channels_is_refused_before_they_are_unpacked() -> None:
+    content = tiff(values((2, 2, 17), 8), bits=8, extra=(0,) * 14)
+    with pytest.raises(ImageError, match="17 channels, where 16 are the most"):
+        decode_picture(content)
+
+
+def test_a_tiff_file_whose_directories_go_round_in_a_circle_ends() -> None:
+    content = bytearray(tiff(values((2, 2, 3), 16), bits=16))
+    (count,) = struct.unpack_from("<H", content, 8)
+    struct.pack_into("<I", content, 10 + 12 * count, 8)  # the next directory is the first
+    with pytest.raises(ImageError, match="pages"):
+        decode_picture(bytes(content))
