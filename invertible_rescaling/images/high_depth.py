@@ -109,7 +109,7 @@ def read_heic(content: bytes, max_pixels: int, carried: Carried) -> Array:
     )
     if len(file) > 1:
         carried.note("further pictures in the file (HEIC) are left out")
-    array = np.asarray(image)
+    array = np.array(image)  # a copy: what it shows is freed with the file
     bits = int(image.info.get("bit_depth", 8))
     if array.dtype == np.uint8:
         return array
