@@ -104,13 +104,12 @@ def _tiff(file: _File) -> Array:
     if not tiff.is_plain(directory, others):
         return tiff.read_deep(file.content, directory, alpha, file.max_pixels, file.carried, file.first_frame)
     with file.open("TiffImagePlugin", "TiffImageFile", tiff.upright(file.content, file.carried)) as image:
-        pages = 0
+        reduced = []
         for page in range(image.n_frames):
             image.seek(page)
-            pages += not image.tag_v2.get(254, 0) & 1
+            reduced.append(bool(image.tag_v2.get(254, 0) & 1))
         image.seek(0)
-        if not file.first_frame:
-            tiff.check_pages(max(pages, 1), image.n_frames, file.carried)
+        tiff.check_pages(reduced, file.first_frame, file.carried)
         return _of_8_bits(image, file.carried)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -161,7 +162,7 @@ def read_deep(
     """Pixels (H, W, 1 to 4), uint8 where the file has 8 bits, else uint16 over its whole range.
 
     Raises:
-        ImageError: several pages, or pixels of another kind than grey and RGB.
+        ImageError: as :func:`check_pages`, or pixels of another kind than grey and RGB.
         Exception: what tifffile raises on corrupt data.
     """
     photometric, bits = directory.get(262), max(directory.get(258, (1,)))
@@ -169,9 +170,8 @@ def read_deep(
         raise ImageError(f"{bits}-bit pixels of the photometric kind {photometric}; convert the file to RGB")
     with deep("tifffile").TiffFile(io.BytesIO(content)) as file:
         # The directories of a damaged file may go round in a circle.
-        stored = list(islice(file.pages, 1 if first_page else _MOST_PAGES))
-        pages = [page for page in stored if not int(page.subfiletype) & 1] or stored[:1]
-        check_pages(len(pages), len(stored), carried)
+        pages = list(islice(file.pages, _MOST_PAGES))
+        check_pages([bool(int(page.subfiletype) & 1) for page in pages], first_page, carried)
         page = pages[0]
         check_size(page.imagewidth, page.imagelength, max_pixels)
         array = page.asarray()
@@ -197,13 +197,21 @@ def read_deep(
     return array
 
 
-def check_pages(pages: int, stored: int, carried: Carried) -> None:
-    """Refuse several pages; note thumbnails.
+def check_pages(reduced: Sequence[bool], first_page: bool, carried: Carried) -> None:
+    """Refuse what has no first page to read; note thumbnails.
+
+    Args:
+        reduced: of each page, whether it is another one made small.
+        first_page: of several pages the first is wanted.
+        carried: takes the note.
 
     Raises:
-        ImageError: there are several.
+        ImageError: there are several pages, or the first is a thumbnail of another.
     """
-    if pages > 1:
+    pages = reduced.count(False)
+    if pages > 1 and not first_page:
         raise ImageError(f"the file holds {pages} pages; take single pictures out of it first")
-    if stored > pages:
+    if pages and reduced[0]:
+        raise ImageError("the first page of the file is a thumbnail; take the picture out of it first")
+    if pages and pages < len(reduced):
         carried.note("thumbnails in the file are left out")

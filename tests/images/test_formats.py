@@ -421,3 +421,25 @@ def test_a_tiff_file_whose_directories_go_round_in_a_circle_ends() -> None:
     struct.pack_into("<I", content, 10 + 12 * count, 8)  # the next directory is the first
     with pytest.raises(ImageError, match="pages"):
         decode_picture(bytes(content))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_thumbnail_is_never_taken_for_the_picture(bits: int, tmp_path) -> None:
+    def pages(*sizes_and_kinds: tuple[int, int]) -> bytes:
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer) as file:
+            for side, kind in sizes_and_kinds:
+                file.write(photograph(side, side, deep=bits == 16), photometric="rgb", subfiletype=kind)
+        return buffer.getvalue()
+
+    assert decode_picture(pages((16, 0), (4, 1))).notes == ("thumbnails in the file are left out",)
+    alone = decode_picture(pages((4, 1)))
+    assert (alone.size, alone.notes) == ((4, 4), ())
+    (tmp_path / "a.tif").write_bytes(pages((4, 1), (16, 0)))
+    for call in (lambda: decode_picture(pages((4, 1), (16, 0))), lambda: read_image(tmp_path / "a.tif")):
+        with pytest.raises(ImageError, match="the first page of the file is a thumbnail"):
+            call()
+    with pytest.raises(ImageError, match="holds 2 pages"):
+        decode_picture(pages((16, 0), (16, 0)))
+    (tmp_path / "a.tif").write_bytes(pages((16, 0), (8, 0)))
+    assert read_image(tmp_path / "a.tif").shape == (3, 16, 16)
