@@ -34,7 +34,7 @@ _UP = "invertible-rescaling upscale small restored  |  ... small/a.png restored/
 
 Format = Literal["png", "tiff", "webp", "jpg"]
 Paths = Annotated[
-    list[Path], typer.Argument(metavar="IN OUT", help="Files and folders, and where what is made goes.")
+    list[Path], typer.Argument(metavar="IN... OUT", help="Files and folders, and where what is made goes.")
 ]
 Model = Annotated[
     str | None,

@@ -260,8 +260,7 @@ class _WaveletStep(nn.Module):
             self.transform = transform(J=1, wave=wavelet, mode="periodization")
         self._taps = dict(self.transform.named_buffers())
         for name, taps in self._taps.items():  # fixed, so no part of state_dict
-            taps = taps.to(torch.get_default_device())
-            self.transform.register_buffer(name, taps, persistent=False)
+            self.transform.register_buffer(name, taps.to(torch.get_default_device()), persistent=False)
         longest = max(taps.numel() for taps in self.transform.buffers())
         # Periodization wraps round; an edge as wide as the filters keeps the far side out of the picture.
         self.margin = 2 * math.ceil(longest / 2)
