@@ -110,7 +110,6 @@ def run(given: argparse.Namespace) -> int:
     options = RescaleOptions(
         given.direction,
         ModelChoice(given.model, weights, given.device),
-        todo.kind,
         force=given.force,
         resume=given.resume,
     )

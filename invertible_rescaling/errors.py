@@ -67,3 +67,11 @@ class MissingDependencyError(RescalingError, ImportError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class's name."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """One line without what names of files and their metadata may hold beside text.
+
+    Line ends, escapes that would reach the terminal, and bytes that are of no encoding come as escapes.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

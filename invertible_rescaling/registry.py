@@ -17,6 +17,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any, Generic, TypeVar, overload
 
 from invertible_rescaling.errors import ConfigError, UnknownNameError
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 GROUP = "invertible_rescaling.plugins"  # of entry points
+_BUILT_IN = "invertible_rescaling.models.factories"  # registers this library's own as it is imported
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
@@ -51,6 +53,7 @@ class Registry(Generic[Factory]):
             raise UnknownNameError(f"a {self.kind} needs a non-empty string as its name, got {name!r}")
         if not callable(factory):
             raise UnknownNameError(f"{self.kind} {name!r} must be callable, got {factory!r}")
+        import_module(_BUILT_IN)  # whose names are taken
         present = self._factories.setdefault(name, factory)
         if present is not factory:
             raise UnknownNameError(
@@ -59,6 +62,7 @@ class Registry(Generic[Factory]):
         return factory
 
     def __getitem__(self, name: str) -> Factory:
+        import_module(_BUILT_IN)
         try:
             return self._factories[name]
         except (KeyError, TypeError):
@@ -69,12 +73,14 @@ class Registry(Generic[Factory]):
             raise UnknownNameError(self._describe_unknown(name)) from None
 
     def __contains__(self, name: object) -> bool:
+        import_module(_BUILT_IN)
         if name not in self._factories:
             load_plugins()
         return name in self._factories
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the registered names that match a shell-style ``pattern``, sorted."""
+        import_module(_BUILT_IN)
         load_plugins()
         return sorted(fnmatch.filter(self._factories, pattern))
 

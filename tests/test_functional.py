@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from invertible_rescaling.errors import ValueRangeError
 from invertible_rescaling.functional import (

@@ -11,8 +11,7 @@ from types import FrameType
 import typer
 
 from invertible_rescaling.cli.app import app
-from invertible_rescaling.errors import RescalingError
-from invertible_rescaling.pipeline.console import printable
+from invertible_rescaling.errors import RescalingError, printable
 
 __all__: list[str] = []  # for the command line alone
 

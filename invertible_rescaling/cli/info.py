@@ -8,6 +8,7 @@ from invertible_rescaling.errors import ConfigError, first_line
 from invertible_rescaling.images import Picture, read_picture
 from invertible_rescaling.images.exif import holds_place
 from invertible_rescaling.models.rescaler import InvertibleRescaler
+from invertible_rescaling.pipeline.console import Console
 from invertible_rescaling.pipeline.networks import shipped
 from invertible_rescaling.pipeline.record import KEY, Record, record_of
 from invertible_rescaling.pipeline.tasks import as_made, edited
@@ -115,13 +116,49 @@ def _of_record(picture: Picture, record: Record) -> dict[str, Any]:
         "model": f"{record.model}, scale {record.scale}",
         "weights": f"{members[0] if members else 'not shipped'}, SHA-256 {record.weights_sha256}",
         "original size": "{1}x{0}".format(*record.original_size),
-        "source": f"SHA-256 {record.source_sha256}",
+        "source": f"{record.source_format}, SHA-256 {record.source_sha256}",
     }
     problem = edited(as_made(picture, record), record, kind=record.kind)
     facts["pixels"] = problem or ("as written" if record.pixels_sha256 else "stored with loss")
     return facts
 
 
-def as_json(facts: Any) -> str:
-    """For programs."""
-    return json.dumps(facts, indent=2)
+def tell_models(as_json: bool) -> int:
+    """Print :func:`models` as a table, or for programs; return the exit code."""
+    found, console = models(), Console.of()
+    if as_json:
+        return _tell_json(found, console)
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    table = [[_cell(row.get(key, "")) for key in columns] for row in found]
+    widths = [max(map(len, cells)) for cells in zip(columns, *table, strict=True)]
+    heads = [f"{key}, dB" if key in BENCHMARKS else key for key in columns]
+    widths = [max(width, len(head)) for width, head in zip(widths, heads, strict=True)]
+    for line in (heads, *table):
+        console.print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def tell_facts(path: Path, as_json: bool) -> int:
+    """Print :func:`facts_of` a file, or print them for programs; return the exit code.
+
+    Raises:
+        ImageError, CheckpointError: the file is neither a picture nor a checkpoint that can be read.
+    """
+    found, console = facts_of(path), Console.of()
+    if as_json:
+        return _tell_json(found, console)
+    for key, value in found.items():
+        console.print(f"{key}: {value}")
+    return 0
+
+
+def _tell_json(facts: Any, console: Console) -> int:
+    for line in json.dumps(facts, indent=2).splitlines():
+        console.print(line)
+    return 0
+
+
+def _cell(value: str | int | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"

@@ -10,6 +10,7 @@ from torch import Tensor
 from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_multiple
 from invertible_rescaling.images import Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
+from invertible_rescaling.images.formats import format_in
 from invertible_rescaling.pipeline.networks import Network
 from invertible_rescaling.pipeline.record import KEY, Record
 from invertible_rescaling.pipeline.rescale import stored, unit
@@ -108,7 +109,8 @@ def _stored_bytes(picture: Picture, kind: str, source: bytes, size: tuple[int, i
     """What the commands would write of a picture, with its record."""
     facts = {"model": network.name, "weights_sha256": network.sha256, "scale": network.model.scale}
     sha256 = hashlib.sha256(source).hexdigest()
-    record = Record.of(picture, False, kind=kind, original_size=size, source_sha256=sha256, **facts)
+    facts |= {"source_sha256": sha256, "source_format": format_in(source)}
+    record = Record.of(picture, False, kind=kind, original_size=size, **facts)
     whole = replace(picture, text={KEY: record.text()} | picture.text)
     return len(encode_picture(fit_metadata(whole, "png"), "png"))
 

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from invertible_rescaling.cli.report import HEAD, Comparison, draw, mean_row, there_and_back
+from invertible_rescaling.cli.rescaling import tile_of
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import write_atomically
+from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import Network
+from invertible_rescaling.pipeline.networks import ModelChoice, device_of, load
 from invertible_rescaling.pipeline.paths import look
+from invertible_rescaling.pipeline.rescale import check_tile
 from invertible_rescaling.pipeline.run import INTERRUPTED, nothing_found
 from invertible_rescaling.pipeline.tasks import problem_of
 
@@ -18,14 +21,17 @@ __all__: list[str] = []  # for the command line alone
 def roundtrip(
     inputs: Sequence[Path],
     target: Path,
-    network: Network,
-    tile: int | None,
+    model: str | None,
+    weights: str | None,
+    device: str,
+    tile: str,
     rows: int,
     force: bool,
-    max_pixels: int,
-    console: Console,
+    max_pixels: int | None,
 ) -> int:
     """Compare every picture with what comes back; return 0, 1 if any failed, or 130 if interrupted.
+
+    The parameters are the command's.
 
     Raises:
         ConfigError: the picture's file exists, or there is nothing to do.
@@ -35,7 +41,10 @@ def roundtrip(
         raise ConfigError(f"the side-by-side picture is a PNG file; {target} is none by its name")
     if rows and target.exists() and not force:
         raise ConfigError(f"{target} exists; pass --force to overwrite it, --picture FILE or --rows 0")
-    plan = look(inputs)
+    network = load(ModelChoice(model, weights, device_of(device)))
+    side = tile_of(tile)
+    check_tile(network.model.scale, side, "--tile")
+    plan, console = look(inputs), Console.of()
     if not plan.tasks and not plan.failures:
         raise ConfigError(nothing_found(plan))
     for path, why in plan.failures:
@@ -44,21 +53,24 @@ def roundtrip(
     sums: dict[str, list[float]] = {"ours": [], "bicubic": []}
     failed = len(plan.failures)
     try:
-        for source in (task.source for task in plan.tasks):
-            try:
-                found = there_and_back(network, source, max_pixels, tile)
-            except Exception as error:  # whatever a package raises, the other pictures are to be compared
-                console.error(f"{source}: {problem_of(error)}")
-                failed += 1
-                continue
-            for line in (*(HEAD if not sums["ours"] else ()), found.row()):
-                console.print(line)
-            for note in found.original.notes:
-                console.note(f"{note} ({source})")
-            for who, values in sums.items():
-                values.append(found.psnr[who])
-            if len(shown) < rows:
-                shown.append(found)
+        with console.progress("roundtrip", len(plan.tasks)) as show:
+            for number, source in enumerate((task.source for task in plan.tasks), 1):
+                try:
+                    found = there_and_back(network, source, max_pixels or MAX_PIXELS, side)
+                except Exception as error:  # whatever a package raises, the others are to be compared
+                    console.error(f"{source}: {problem_of(error)}")
+                    failed += 1
+                    continue
+                finally:
+                    show(number)
+                for line in (*(HEAD if not sums["ours"] else ()), found.row()):
+                    console.print(line)
+                for note in found.original.notes:
+                    console.note(f"{note} ({source})")
+                for who, values in sums.items():
+                    values.append(found.psnr[who])
+                if len(shown) < rows:
+                    shown.append(found)
     except KeyboardInterrupt:
         console.error("interrupted")
         return INTERRUPTED

@@ -214,7 +214,13 @@ class InvertibleRescaler(PretrainedModel):
 
     @torch.no_grad()
     def downscale(
-        self, hr: Tensor, *, bits: int = 8, tile: int | None = None, overlap: int | None = None
+        self,
+        hr: Tensor,
+        *,
+        bits: int = 8,
+        tile: int | None = None,
+        overlap: int | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Tensor:
         """Shrink images to LR as it would be stored.
 
@@ -231,6 +237,7 @@ class InvertibleRescaler(PretrainedModel):
                 it, so that memory beyond ``hr`` and the result does not depend on the image. From
                 :attr:`receptive_field` on the result is the same where nothing is pooled globally; CRDB pools
                 over what each tile sees.
+            progress: with ``tile``, called now and then with the share of the work that is done, 0 to 1.
 
         Returns:
             ``(B, C, ceil(H/scale), ceil(W/scale))`` in [0, 1], every value exactly
@@ -265,10 +272,10 @@ class InvertibleRescaler(PretrainedModel):
         lr = empty_with_layout(hr, (hr.shape[0], self.channels, *small))
         if overlap is None:
             self._check_followed()
-            exact.shrink(self.flow, hr, lr, tile, self.scale, bits)
+            exact.shrink(self.flow, hr, lr, tile, self.scale, bits, progress)
         else:
             independent.shrink(
-                lambda piece: quantize(self._shrink(piece), bits), hr, lr, tile, overlap, self.scale
+                lambda piece: quantize(self._shrink(piece), bits), hr, lr, tile, overlap, self.scale, progress
             )
         return lr
 
@@ -281,6 +288,7 @@ class InvertibleRescaler(PretrainedModel):
         latent: Tensor | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Tensor:
         """Bring LR images back to full size.
 
@@ -291,6 +299,7 @@ class InvertibleRescaler(PretrainedModel):
             tile: as for :meth:`downscale`, in HR pixels. A latent that declares no ``receptive_radius``, such
                 as random noise, is made for all of LR at once, and is as large as HR.
             overlap: as for :meth:`downscale`, in HR pixels.
+            progress: as for :meth:`downscale`.
 
         Returns:
             ``(B, C, H, W)``, clamped to [0, 1], in the memory format of ``lr``.
@@ -320,9 +329,9 @@ class InvertibleRescaler(PretrainedModel):
         z = independent.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
         hr = empty_with_layout(lr, (lr.shape[0], self.channels, height, width))
         if overlap is None:
-            exact.enlarge(self.flow, lr, z, hr, tile, self.scale)
+            exact.enlarge(self.flow, lr, z, hr, tile, self.scale, progress)
         else:
-            independent.enlarge(self._enlarge, lr, z, hr, tile, overlap, self.scale)
+            independent.enlarge(self._enlarge, lr, z, hr, tile, overlap, self.scale, progress)
         return hr
 
     @property

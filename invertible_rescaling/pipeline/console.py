@@ -7,15 +7,9 @@ from dataclasses import dataclass
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from invertible_rescaling.errors import printable
+
 __all__: list[str] = []  # for the command line alone
-
-
-def printable(text: str) -> str:
-    """One line without what names of files and their metadata may hold beside text.
-
-    Line ends, escapes that would reach the terminal, and bytes that are of no encoding come as escapes.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)
@@ -53,13 +47,29 @@ class Console:
         self.err.print(f"error: {printable(' '.join(line.split()))}")
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar with the time that is left, on a terminal; yield what moves it on by one."""
-        if self.quiet or not self.err.is_terminal or total < 2:
-            yield lambda: None
+    def progress(self, what: str, total: int) -> Iterator[Callable[[float], None]]:
+        """A bar with the time that is left, on a terminal; yield what sets how many are done, parts counted.
+
+        For a single one there is a bar as soon as a part of it is done.
+        """
+        if self.quiet or not self.err.is_terminal:
+            yield lambda _done: None
             return
         left = TimeRemainingColumn(elapsed_when_finished=True)
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), left)
-        with Progress(*columns, console=self.err) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda: bar.advance(task)
+        # Results printed meanwhile stay above the bar on a terminal, and go into their file elsewhere.
+        bar = Progress(*columns, console=self.err, redirect_stdout=self.out.is_terminal)
+        task = bar.add_task(what, total=total)
+
+        def show(done: float) -> None:
+            if not bar.live.is_started and done < total:
+                bar.start()
+            bar.update(task, completed=done)
+
+        try:
+            if total > 1:
+                bar.start()
+            yield show
+        finally:
+            if bar.live.is_started:
+                bar.stop()

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.errors import ConfigError, RescalingError
 from invertible_rescaling.files import remove_leftovers
-from invertible_rescaling.images import PICTURE_SUFFIXES, SUFFIXES
+from invertible_rescaling.images import PICTURE_SUFFIXES, SUFFIXES, read_picture
 from invertible_rescaling.images.formats import UNREAD_SUFFIXES
+from invertible_rescaling.pipeline.record import record_of
 
 __all__ = ["FileTask", "Plan", "plan"]
 
 _OF_FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
+_WRITTEN = {"JPEG": "jpg", "TIFF": "tiff", "WebP": "webp"}
 _OF_PICTURES = PICTURE_SUFFIXES | UNREAD_SUFFIXES
 
 
@@ -41,7 +43,7 @@ class Plan:
         unread: pictures in folders, by their suffix, of formats that are not read.
         others: how many other files in folders are no pictures by their suffix.
         links: links to folders, which are not followed.
-        kind: the format of what is made.
+        kind: the format of what is made, or ``"original"``.
     """
 
     tasks: list[FileTask] = field(default_factory=list)
@@ -71,7 +73,8 @@ def plan(inputs: Sequence[Path], output: Path, kind: str | None = None, keep_suf
     Args:
         inputs: files and folders.
         output: a file or a folder, which need not exist.
-        kind: the format; by default that of the output's suffix, or PNG.
+        kind: the format; by default that of the output's suffix, or PNG. ``"original"`` is that of the file
+            that an LR picture was made of, as it says, and PNG where that is not written.
         keep_suffix: name what comes of ``a.jpg`` ``a.jpg.png``.
 
     Raises:
@@ -139,7 +142,17 @@ def _add(found: Plan, given: Path, output: Path | None, keep_suffix: bool) -> No
 
 def _pair(found: Plan, source: Path, folder: Path, keep_suffix: bool) -> None:
     name = source.name if keep_suffix else source.stem
-    found.tasks.append(FileTask(source, folder / (name + SUFFIXES[found.kind])))
+    kind = _original(source) if found.kind == "original" else found.kind
+    found.tasks.append(FileTask(source, folder / (name + SUFFIXES[kind])))
+
+
+def _original(source: Path) -> str:
+    """The format of the file that LR was made of, if it is one that is written."""
+    try:
+        record = record_of(read_picture(source))
+    except (RescalingError, OSError):  # which the task itself will say
+        return "png"
+    return _WRITTEN.get(record.source_format, "png") if record else "png"
 
 
 def _files_in(folder: Path, output: Path | None, found: Plan) -> list[Path]:

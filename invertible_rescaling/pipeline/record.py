@@ -33,6 +33,7 @@ class Record:
         alpha: whether it has alpha; WebP leaves out one that is opaque everywhere.
         bits: 8 or 16.
         source_sha256: of the file it was made of.
+        source_format: of that file, as ``"JPEG"``.
         pixels_sha256: see :func:`pixels_sha256`; ``None`` where a lossy format has changed the pixels.
         quality: of a lossy format, if one was asked for.
         version: of the library.
@@ -48,6 +49,7 @@ class Record:
     alpha: bool
     bits: int
     source_sha256: str
+    source_format: str
     pixels_sha256: str | None
     quality: int | None = None
     version: str = __version__
@@ -95,7 +97,13 @@ class Record:
                 raise
             raise ConfigError(f"its metadata is damaged ({type(error).__name__}: {error})") from error
         counts = (height, width, own_height, own_width, record.scale, record.channels, record.bits)
-        strings = (record.model, record.weights_sha256, record.source_sha256, record.version)
+        strings = (
+            record.model,
+            record.weights_sha256,
+            record.source_sha256,
+            record.source_format,
+            record.version,
+        )
         good = all(type(count) is int and count >= 1 for count in counts)
         if not good or not all(type(value) is str for value in strings) or record.kind not in _KINDS:
             raise ConfigError("its metadata is damaged: values of another kind than this library writes")

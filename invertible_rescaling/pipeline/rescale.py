@@ -1,5 +1,6 @@
 """A picture down and up on a model, whatever its kind: greyscale, alpha, 16 bits, any size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,34 +53,52 @@ class PictureRescaler:
         if self.model.channels != 3:
             raise ConfigError(f"pictures need a model of 3 channels, got one of {self.model.channels}")
 
-    def downscale(self, picture: Picture) -> Picture:
-        """Return the LR picture, of the same kind and depth; store it without loss."""
+    def downscale(self, picture: Picture, *, progress: Callable[[float], None] | None = None) -> Picture:
+        """Return the LR picture, of the same kind and depth; store it without loss.
+
+        Args:
+            picture: of any kind and size.
+            progress: called with the share that is done, 0 to 1, while the picture is worked at in tiles.
+        """
         hr = _three(unit(picture.colour)).to(self._device)
-        lr = self.model.downscale(hr, bits=picture.bits, **self._tiles(picture.size))
+        lr = self.model.downscale(hr, bits=picture.bits, progress=progress, **self._tiles(picture.size))
         if picture.colour.shape[0] == 1:
             lr = _one(lr)
         alpha = None if picture.alpha is None else _shrink_alpha(picture.alpha, self.model.scale)
         return replace(picture, colour=stored(lr[0], picture.bits), alpha=alpha, notes=())
 
-    def upscale(self, picture: Picture, size: tuple[int, int] | None = None) -> Picture:
+    def upscale(
+        self,
+        picture: Picture,
+        size: tuple[int, int] | None = None,
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> Picture:
         """Return the picture brought back to ``size``, of the same kind and depth.
 
         Args:
             picture: as :meth:`downscale` made it.
             size: the original (H, W); ``scale`` times LR's by default.
+            progress: as for :meth:`downscale`.
 
         Raises:
             ShapeError: LR of that size does not come from ``size``.
         """
-        return self.store(picture, self.restore(picture, size))
+        return self.store(picture, self.restore(picture, size, progress=progress))
 
-    def restore(self, picture: Picture, size: tuple[int, int] | None = None) -> Tensor:
+    def restore(
+        self,
+        picture: Picture,
+        size: tuple[int, int] | None = None,
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
         """Return the colours of an LR picture at ``size``, ``(1, C, H, W)`` in [0, 1], before rounding."""
         lr, scale = _three(unit(picture.colour)).to(self._device), self.model.scale
         size = size or (picture.size[0] * scale, picture.size[1] * scale)
         with torch.random.fork_rng([lr.device] if lr.is_cuda else []):
             torch.manual_seed(0)  # for latents that draw: the same LR is to give the same picture
-            hr = self.model.upscale(lr, size=size, **self._tiles(size))
+            hr = self.model.upscale(lr, size=size, progress=progress, **self._tiles(size))
         return _one(hr) if picture.colour.shape[0] == 1 else hr
 
     def store(self, picture: Picture, colour: Tensor) -> Picture:

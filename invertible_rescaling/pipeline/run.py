@@ -48,10 +48,10 @@ def process(plan: Plan, options: RescaleOptions, jobs: int | None, console: Cons
         ConfigError: there is nothing to do.
     """
 
-    def work(tasks: Sequence[FileTask]) -> Iterator[FileOutcome]:
+    def work(tasks: Sequence[FileTask], within: Callable[[float], None]) -> Iterator[FileOutcome]:
         wanted = jobs or (1 if _is_little(tasks) else None)
         count, threads = share(wanted, len(tasks), options.choice.device)
-        return outcomes(tasks, options, count, threads)
+        return outcomes(tasks, options, count, threads, within)
 
     return oversee(plan, options.direction, work, console)
 
@@ -62,9 +62,14 @@ def _is_little(tasks: Sequence[FileTask]) -> bool:
 
 
 def oversee(
-    plan: Plan, what: str, work: Callable[[Sequence[FileTask]], Iterator[FileOutcome]], console: Console
+    plan: Plan,
+    what: str,
+    work: Callable[[Sequence[FileTask], Callable[[float], None]], Iterator[FileOutcome]],
+    console: Console,
 ) -> int:
     """Let ``work`` do all that is planned, tell what comes of it, and return as :func:`process` does.
+
+    Beside the tasks ``work`` is given what it may call with the share of a picture that is done, 0 to 1.
 
     Raises:
         ConfigError: there is nothing to do.
@@ -83,9 +88,10 @@ def oversee(
     notes: dict[str, list[Path]] = defaultdict(list)
     interrupted = False
     try:
-        with console.progress(what, len(tasks)) as advance:
-            for outcome in work(tasks):
+        with console.progress(what, len(tasks)) as show:
+            for outcome in work(tasks, lambda share: show(counts.total() + share)):
                 counts[outcome.status] += 1
+                show(counts.total())
                 if outcome.status == "done":
                     made.append(targets[outcome.source])
                 if outcome.status == "failed":
@@ -93,7 +99,6 @@ def oversee(
                     failures[cause].append((outcome.source, outcome.problem))
                 for note in outcome.notes:
                     notes[note].append(outcome.source)
-                advance()
     except KeyboardInterrupt:
         interrupted = True
         plan.remove_leftovers()

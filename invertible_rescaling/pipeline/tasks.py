@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from invertible_rescaling.errors import ConfigError, ImageError, RescalingError, first_line
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture, fit_metadata
+from invertible_rescaling.images.encoding import format_of
+from invertible_rescaling.images.formats import format_in
 from invertible_rescaling.pipeline.networks import ModelChoice, Network, choice_for, load
 from invertible_rescaling.pipeline.paths import FileTask
 from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
@@ -27,7 +30,6 @@ class RescaleOptions:
     Attributes:
         direction: ``"downscale"`` or ``"upscale"``.
         choice: which model, as asked for.
-        kind: the format to write.
         quality: of JPEG and WebP; ``None`` for lossless WebP.
         tile: HR pixels a side, 0 for none, ``None`` for automatic.
         size: (H, W) to bring back, where the file does not say.
@@ -39,7 +41,6 @@ class RescaleOptions:
 
     direction: str
     choice: ModelChoice = field(default_factory=ModelChoice)
-    kind: str = "png"
     quality: int | None = None
     tile: int | None = None
     size: tuple[int, int] | None = None
@@ -47,11 +48,6 @@ class RescaleOptions:
     resume: bool = False
     max_pixels: int = MAX_PIXELS
     strip: bool = False
-
-    @property
-    def lossy(self) -> bool:
-        """Return whether what is written loses what the pixels carry."""
-        return self.kind == "jpg" or (self.kind == "webp" and self.quality is not None)
 
 
 @dataclass(frozen=True)
@@ -71,10 +67,17 @@ class FileOutcome:
     notes: tuple[str, ...] = ()
 
 
-def rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
+def rescale_file(
+    task: FileTask, options: RescaleOptions, progress: Callable[[float], None] | None = None
+) -> FileOutcome:
     """Shrink or bring back one file; whatever goes wrong with it is its outcome.
 
     The model is kept for the next call. What is written says in its metadata how to bring it back.
+
+    Args:
+        task: the file, and the one to make of it, whose suffix says how it is written.
+        options: what is done, and how.
+        progress: called now and then with the share of a large picture that is done, 0 to 1.
 
     Example:
         >>> import tempfile, torch
@@ -88,7 +91,7 @@ def rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
         'done'
     """
     try:
-        return _rescale_file(task, options)
+        return _rescale_file(task, options, progress)
     except Exception as error:  # whatever a package raises, the other pictures are to be done
         return FileOutcome(task.source, "failed", problem_of(error, task.target))
 
@@ -117,11 +120,15 @@ class _Job:
     notes: tuple[str, ...] = ()
 
 
-def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
+def _rescale_file(
+    task: FileTask, options: RescaleOptions, progress: Callable[[float], None] | None
+) -> FileOutcome:
     exists, down = task.target.exists(), options.direction == "downscale"
     if exists and not (options.resume or options.force):
         raise ImageError(f"{task.target} exists; pass --resume to skip what is done, or --force to overwrite")
     _check_writable(task.target.parent)
+    kind = format_of(task.target)
+    lossy = is_lossy(kind, options.quality)
     if task.source.exists() and not task.source.is_file():  # which reading might wait for, without end
         raise ImageError("no picture, but a device, a pipe or a folder")
     content = task.source.read_bytes()
@@ -129,6 +136,7 @@ def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
     if exists and options.resume and down and _is_done(task, options, source_sha256, load(options.choice)):
         return FileOutcome(task.source, "skipped")  # without unpacking what may be large
     picture = decode_picture(content, max_pixels=options.max_pixels)
+    source_format = format_in(content)
     del content
     job = _Job(picture, load(options.choice), picture.size, picture.notes) if down else _up(picture, options)
     if exists and options.resume and not down and _is_done(task, options, source_sha256, job.network):
@@ -139,25 +147,34 @@ def _rescale_file(task: FileTask, options: RescaleOptions) -> FileOutcome:
             "pass --force to overwrite"
         )
     rescaler = job.network.in_tiles(options.tile)
-    made = rescaler.downscale(job.picture) if down else rescaler.upscale(job.picture, job.size)
+    if down:
+        made = rescaler.downscale(job.picture, progress=progress)
+    else:
+        made = rescaler.upscale(job.picture, job.size, progress=progress)
     record = Record.of(
         made,
-        options.lossy,
+        lossy,
         kind="lr" if down else "restored",
         model=job.network.name,
         weights_sha256=job.network.sha256,
         scale=job.network.model.scale,
         original_size=job.size,
         source_sha256=source_sha256,
+        source_format=source_format,
         quality=options.quality,
     )
     made = made.bare() if options.strip else made
     made = replace(made, text={KEY: record.text()} | {k: v for k, v in made.text.items() if k != KEY})
-    made = fit_metadata(made, options.kind)
-    encoded = encode_picture(made, options.kind, quality=options.quality)
+    made = fit_metadata(made, kind)
+    encoded = encode_picture(made, kind, quality=options.quality)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(task.target, encoded)
     return FileOutcome(task.source, "done", notes=(*job.notes, *made.notes))
+
+
+def is_lossy(kind: str, quality: int | None) -> bool:
+    """Return whether a format loses what the pixels carry."""
+    return kind == "jpg" or (kind == "webp" and quality is not None)
 
 
 def _check_writable(wanted: Path) -> None:
@@ -244,9 +261,8 @@ def _is_done(task: FileTask, options: RescaleOptions, source_sha256: str, networ
     if record is None:
         return False
     kind = "lr" if options.direction == "downscale" else "restored"
-    wanted = (kind, source_sha256, network.sha256, options.lossy, options.quality)
+    lossy = is_lossy(format_of(task.target), options.quality)
+    wanted = (kind, source_sha256, network.sha256, lossy, options.quality)
     made = (record.pixels_sha256 is None, record.quality)
     found = (record.kind, record.source_sha256, record.weights_sha256, *made)
-    return found == wanted and (
-        options.lossy or record.pixels_sha256 == pixels_sha256(as_made(picture, record))
-    )
+    return found == wanted and (lossy or record.pixels_sha256 == pixels_sha256(as_made(picture, record)))

@@ -7,7 +7,7 @@ and a decoder that crashes does not take the run with it.
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -26,7 +26,11 @@ _UNSTARTED = (
 
 
 def outcomes(
-    tasks: Sequence[FileTask], options: RescaleOptions, jobs: int, threads: int
+    tasks: Sequence[FileTask],
+    options: RescaleOptions,
+    jobs: int,
+    threads: int,
+    progress: Callable[[float], None] | None = None,
 ) -> Iterator[FileOutcome]:
     """Perform all tasks and yield what comes of each, in the order they are done.
 
@@ -35,6 +39,7 @@ def outcomes(
         options: of the run.
         jobs: processes; with one, the work is done in this process.
         threads: of each.
+        progress: with one process, called with the share of a large picture that is done, 0 to 1.
 
     Raises:
         ConfigError: no worker process could start.
@@ -44,7 +49,7 @@ def outcomes(
         torch.set_num_threads(threads)
         try:
             for task in tasks:
-                yield rescale_file(task, options)
+                yield rescale_file(task, options, progress)
         finally:
             torch.set_num_threads(before)
         return

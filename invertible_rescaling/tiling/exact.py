@@ -8,7 +8,7 @@ couplings go over it in tiles that they see with as much around as their network
 images going in and coming out is that buffer, a float copy of one image of the batch, and what a tile takes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -29,7 +29,13 @@ Step = Callable[[Tensor, int], Tensor]
 
 
 def shrink(
-    flow: Iterable[InvertibleModule], hr: Tensor, out: Tensor, tile: int, scale: int, bits: int
+    flow: Iterable[InvertibleModule],
+    hr: Tensor,
+    out: Tensor,
+    tile: int,
+    scale: int,
+    bits: int,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Fill ``out`` with the rounded LR images of ``hr``.
 
@@ -40,6 +46,7 @@ def shrink(
         tile: HR pixels a side.
         scale: of the flow.
         bits: depth LR is rounded to.
+        progress: called with the share that is done after every step of the flow.
 
     Raises:
         ConfigError: a layer cannot run in place, or how far a sub-network reaches is not known.
@@ -48,8 +55,8 @@ def shrink(
     channels, height, width = hr.shape[1], out.shape[2] * scale, out.shape[3] * scale
     buffer = torch.empty((height, width, channels), dtype=hr.dtype, device=hr.device)
     with scratch():
-        for image, result in zip(hr, out, strict=True):
-            state = _run(steps, _padded_into(buffer, image), tile)
+        for index, (image, result) in enumerate(zip(hr, out, strict=True)):
+            state = _run(steps, _padded_into(buffer, image), tile, progress, (index, hr.shape[0]))
             low = state[..., :channels].permute(2, 0, 1)
             for window in windows(out.shape[2], out.shape[3], tile // scale, 0):
                 window.paste(quantize(window.crop(low), bits), result)
@@ -62,6 +69,7 @@ def enlarge(
     out: Tensor,
     tile: int,
     scale: int,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Fill ``out`` with the HR images of ``lr`` and ``z``.
 
@@ -72,6 +80,7 @@ def enlarge(
         out: ``(B, C, H, W)``, cut off from ``scale`` times LR's sides.
         tile: HR pixels a side.
         scale: of the flow.
+        progress: as for :func:`shrink`.
 
     Raises:
         ConfigError: as :func:`shrink`.
@@ -85,16 +94,26 @@ def enlarge(
             state[0, :channels] = image
             for window in windows(height, width, tile // scale, 0):
                 window.paste(z(index, window), state[:, channels:])
-            hr = _run(steps, buffer, tile).permute(2, 0, 1)
+            hr = _run(steps, buffer, tile, progress, (index, lr.shape[0])).permute(2, 0, 1)
             result.copy_(hr[:, : result.shape[1], : result.shape[2]]).clamp_(0, 1)
 
 
-def _run(steps: Iterable[Step], state: Tensor, tile: int) -> Tensor:
+def _run(
+    steps: Sequence[Step],
+    state: Tensor,
+    tile: int,
+    progress: Callable[[float], None] | None,
+    image: tuple[int, int],
+) -> Tensor:
+    """Take one image, the first number of so many, through all steps."""
     # Half of an HR tile's side is its side in the first stage. Later stages have tiles of as many pixels: in
     # smaller ones, what is seen around them would weigh more.
     side = max(1, tile // 2)
-    for step in steps:
+    index, images = image
+    for done, step in enumerate(steps, 1):
         state = step(state, side)
+        if progress is not None:
+            progress((index + done / len(steps)) / images)
     return state
 
 

@@ -4,9 +4,9 @@ Independent tiles each run through the whole bijection with some pixels around t
 going in and coming out depends on the tile alone; :mod:`~invertible_rescaling.tiling.exact` is the exact way.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 
-import torch
 from torch import Tensor, nn
 
 from invertible_rescaling.layers.base import InvertibleModule
@@ -21,12 +21,17 @@ __all__: list[str] = []  # for the rescaler alone
 
 
 def shrink(
-    function: Callable[[Tensor], Tensor], hr: Tensor, out: Tensor, tile: int, overlap: int, scale: int
+    function: Callable[[Tensor], Tensor],
+    hr: Tensor,
+    out: Tensor,
+    tile: int,
+    overlap: int,
+    scale: int,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Fill LR images ``out`` with ``function`` of windows of ``hr``; tile and overlap are in HR pixels."""
-    for image, result in zip(torch.split(hr, 1), torch.split(out, 1), strict=True):
-        for window in _aligned(out, tile, overlap, scale):
-            window.paste(function(window.crop(image, scale)), result)
+    for index, window in _of_all(out, tile, overlap, scale, progress):
+        window.paste(function(window.crop(hr[index : index + 1], scale)), out[index : index + 1])
 
 
 def enlarge(
@@ -37,11 +42,12 @@ def enlarge(
     tile: int,
     overlap: int,
     scale: int,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Fill HR images ``out`` with ``function`` of windows of ``lr`` and of the latent ``z``."""
-    for index, (image, result) in enumerate(zip(torch.split(lr, 1), torch.split(out, 1), strict=True)):
-        for window in _aligned(lr, tile, overlap, scale):
-            window.paste(function(window.crop(image), z(index, window)), result, scale)
+    for index, window in _of_all(lr, tile, overlap, scale, progress):
+        image, result = lr[index : index + 1], out[index : index + 1]
+        window.paste(function(window.crop(image), z(index, window)), result, scale)
 
 
 def latent_in_windows(
@@ -92,6 +98,15 @@ def receptive_field(flow: Iterable[InvertibleModule], latent: nn.Module) -> int:
     return radius + scale * (declared_receptive_radius(latent) or 0)
 
 
-def _aligned(lr: Tensor, tile: int, overlap: int, scale: int) -> Iterable[Window]:
-    """Windows in LR pixels; an overlap that is no multiple of the scale grows."""
-    return windows(lr.shape[2], lr.shape[3], tile // scale, -(-overlap // scale))
+def _of_all(
+    lr: Tensor, tile: int, overlap: int, scale: int, progress: Callable[[float], None] | None
+) -> Iterator[tuple[int, Window]]:
+    """Images and their windows in LR pixels, of all of which the share that is done is told after each.
+
+    An overlap that is no multiple of the scale grows.
+    """
+    found = list(windows(lr.shape[2], lr.shape[3], tile // scale, -(-overlap // scale)))
+    for index, image in enumerate(product(range(lr.shape[0]), found), 1):
+        yield image
+        if progress is not None:
+            progress(index / (lr.shape[0] * len(found)))

@@ -16,8 +16,7 @@ from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save
+from safetensors.torch import load as parse_safetensors, save
 from torch import Tensor, nn
 
 from invertible_rescaling.errors import CheckpointError, RescalingError, UnknownNameError, first_line

@@ -1,6 +1,8 @@
 """The commands: pictures of every kind down and up, and what is told of them."""
 
 import json
+import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,7 +25,14 @@ from invertible_rescaling import (
 from invertible_rescaling.cli import main
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import sha256_of
-from invertible_rescaling.images import Picture, from_uint8, read_image, read_picture, write_picture
+from invertible_rescaling.images import (
+    MAX_PIXELS,
+    Picture,
+    from_uint8,
+    read_image,
+    read_picture,
+    write_picture,
+)
 from invertible_rescaling.pipeline import PictureRescaler
 from invertible_rescaling.pipeline.networks import ModelChoice, load
 from invertible_rescaling.pipeline.record import KEY, Record, record_of
@@ -43,6 +52,38 @@ def weights(tmp_path_factory):
 def tiny(weights):
     """RescaleOptions that ask for the small model, and one picture at a time."""
     return ("--weights", weights, "--jobs", 1)
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["upscale", "--help"],
+        [],
+        ["nothing"],
+        ["downscale", "--jobs", "x", "a", "b"],
+    ],
+    ids=" ".join,
+)
+def test_help_the_version_and_misuses_are_told_at_once(arguments) -> None:
+    """Nothing that takes seconds is imported."""
+    code = "import sys; from invertible_rescaling.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "typer" in imported
+    assert not imported & {"numpy", "torch", "PIL"}
+
+
+def test_help_says_from_which_size_pictures_are_refused(capsys) -> None:
+    side = math.isqrt(MAX_PIXELS)
+    assert side**2 == MAX_PIXELS
+    for command in ("downscale", "upscale", "roundtrip"):
+        assert f"{side} x {side}" in " ".join(run(capsys, command, "--help").out.split())
 
 
 # Down and up
@@ -348,11 +389,31 @@ def test_lossy_lr_only_if_asked_for(tmp_path, capsys, tiny) -> None:
     assert run(capsys, "downscale", source, tmp_path / "b.webp", *tiny).code == 0
 
 
+def test_pictures_come_back_in_the_format_they_had(tmp_path, capsys, tiny) -> None:
+    folder = tmp_path / "in"
+    for suffix in (".jpg", ".tif", ".webp", ".png", ".bmp"):
+        save(folder / f"of{suffix[1:]}{suffix}", photograph(37, 50))
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "foreign.png").write_bytes((folder / "ofpng.png").read_bytes())
+    assert run(capsys, "downscale", folder, tmp_path / "small", *tiny).code == 0
+    arguments = ("upscale", tmp_path / "small", tmp_path / "big", "--format", "original", "--quality", 90)
+    found = run(capsys, *arguments, *tiny)
+    assert (found.code, len(found.errors)) == (1, 1)  # the foreign one
+    names = ["ofbmp.png", "ofjpg.jpg", "ofpng.png", "oftif.tif", "ofwebp.webp"]
+    assert sorted(path.name for path in (tmp_path / "big").iterdir()) == names
+    assert (tmp_path / "big" / "ofjpg.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+    again = run(capsys, *arguments, *tiny, "--resume")
+    assert "5 skipped" in again.out
+    refused = run(capsys, "downscale", folder, tmp_path / "x", "--format", "original", *tiny)
+    assert refused.code == 2
+    assert "original" in refused.err
+
+
 def test_records_are_read_with_care() -> None:
     facts = dict(
         zip(
             Record.__dataclass_fields__,
-            ("lr", "m", "0", 4, (1, 2), (1, 1), 3, False, 8, "0", None, 90, "1"),
+            ("lr", "m", "0", 4, (1, 2), (1, 1), 3, False, 8, "0", "PNG", None, 90, "1"),
             strict=True,
         )
     )

@@ -398,10 +398,9 @@ def test_off_a_terminal_there_is_no_bar(tmp_path, weights) -> None:
     assert quiet == type(quiet)(0, "", "")
 
 
-def test_on_a_terminal_there_is_a_bar_with_the_time_left(tmp_path, weights) -> None:
-    folder_of(tmp_path / "in", 30)
+def on_a_terminal(*arguments: object) -> tuple[int, str, bytes]:
+    """The exit code, standard output, which is no terminal, and what is shown on one as standard error."""
     ours, theirs = os.openpty()
-    arguments = ("downscale", tmp_path / "in", tmp_path / "out", "--weights", weights, "--jobs", 1)
     with start(*arguments, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
         shown = b""
@@ -413,12 +412,35 @@ def test_on_a_terminal_there_is_a_bar_with_the_time_left(tmp_path, weights) -> N
             if not part:
                 break
             shown += part
-        process.communicate()
+        out, _ = process.communicate()
     os.close(ours)
-    assert process.returncode == 0
-    assert b"downscale" in shown
-    assert b"30/30" in shown
-    assert b"0:00:" in shown
+    return process.returncode, out, shown
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_time_left(tmp_path, weights) -> None:
+    folder_of(tmp_path / "in", 30)
+    arguments = (tmp_path / "in", tmp_path / "out", "--weights", weights, "--jobs", 1)
+    code, _, shown = on_a_terminal("downscale", *arguments)
+    assert code == 0
+    assert all(part in shown for part in (b"downscale", b"30/30", b"0:00:"))
+
+
+def test_one_large_picture_has_a_bar_and_a_small_one_none(tmp_path, weights) -> None:
+    source = save(tmp_path / "a.png", photograph(64, 64))
+    large = on_a_terminal("downscale", source, tmp_path / "b.png", "--weights", weights, "--tile", 16)
+    assert large[0] == 0
+    assert b"1/1" in large[2]
+    small = on_a_terminal("downscale", source, tmp_path / "c.png", "--weights", weights)
+    assert (small[0], small[2]) == (0, b"")
+
+
+def test_the_table_of_roundtrip_is_apart_from_its_bar(tmp_path, weights) -> None:
+    code, out, shown = on_a_terminal(
+        "roundtrip", folder_of(tmp_path / "in", 3), "--rows", 0, "--weights", weights
+    )
+    assert code == 0
+    assert b"3/3" in shown
+    assert len(out.splitlines()) == 6  # two of the head, three pictures, their mean
 
 
 def test_notes_are_told_once(tmp_path, capsys, tiny) -> None:

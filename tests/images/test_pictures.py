@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image, ImageCms
 
 from invertible_rescaling.errors import DtypeError, ImageError, MissingDependencyError, ShapeError

@@ -6,8 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from running import in_threads
 from strategies import uniform
 from tolerances import AUTOCAST_SUBNET, KINKED, SAME

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from invertible_rescaling import HaarDownsampling
 from invertible_rescaling.errors import ConfigError, DtypeError, ShapeError

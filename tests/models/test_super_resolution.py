@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from strategies import uniform
 from tolerances import ROUND_TRIP, SAME
 from torch import Tensor, nn

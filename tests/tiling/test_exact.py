@@ -5,8 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from running import in_threads
 from strategies import LATENTS, SUBNETS, couplings, uniform
 from tolerances import SAME, TILED, TILED_AUTOCAST
@@ -494,3 +493,15 @@ def test_a_network_runs_once_more_than_it_pools(attentions: int) -> None:
     assert [module.started for module in model.modules() if isinstance(module, Passes)] == [
         attentions + 1
     ] * 3
+
+
+@pytest.mark.parametrize("options", [{"tile": 16}, {"tile": 16, "overlap": 8}], ids=["exact", "on their own"])
+def test_the_share_that_is_done_grows_to_one(options: dict[str, int]) -> None:
+    model, hr = iirn_x4(blocks=1).eval(), uniform(2, 3, 33, 40)
+    told: list[list[float]] = [[], []]
+    lr = model.downscale(hr, **options, progress=told[0].append)
+    model.upscale(lr, size=(33, 40), **options, progress=told[1].append)
+    for shares in told:
+        assert shares == sorted(set(shares))
+        assert 0 < shares[0] < 0.2
+        assert shares[-1] == 1

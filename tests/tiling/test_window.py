@@ -1,8 +1,7 @@
 """Tiles and the windows around them."""
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from invertible_rescaling.tiling.window import windows
 

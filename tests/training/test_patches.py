@@ -4,8 +4,7 @@ import hashlib
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from invertible_rescaling.errors import ConfigError, RescalingError, ShapeError
 from invertible_rescaling.training import ImagePair, PatchSampler, sub_image_corners

@@ -7,8 +7,7 @@ import torch
 
 from invertible_rescaling import RescalingLoss, iirn_x2, iirn_x4, srcnn_x4
 from invertible_rescaling.testing import randomize
-from invertible_rescaling.training import ImagePair
-from invertible_rescaling.training import device as machine
+from invertible_rescaling.training import ImagePair, device as machine
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.device import (
     compile_model,
