@@ -235,7 +235,7 @@ def test_folders_and_targets_without_permission(tmp_path, capsys, tiny, monkeypa
 def test_want_of_memory_is_named(tmp_path, capsys, tiny, monkeypatch, error: Exception) -> None:
     folder_of(tmp_path / "in", 1)
 
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         raise error
 
     monkeypatch.setattr(PictureRescaler, "downscale", fail)
@@ -250,11 +250,11 @@ def test_nothing_that_a_package_raises_ends_a_run(tmp_path, capsys, tiny, monkey
     folder = folder_of(tmp_path / "in", 3)
     downscale, calls = PictureRescaler.downscale, []
 
-    def fail_once(self, picture):
+    def fail_once(self, picture, **options):
         calls.append(picture)
         if len(calls) == 2:
             raise error
-        return downscale(self, picture)
+        return downscale(self, picture, **options)
 
     monkeypatch.setattr(PictureRescaler, "downscale", fail_once)
     told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -267,7 +267,7 @@ def test_nothing_that_a_package_raises_ends_a_run(tmp_path, capsys, tiny, monkey
 
 
 def test_an_interruption_is_no_failure_of_a_picture(tmp_path, capsys, tiny, monkeypatch) -> None:
-    def interrupt(*_arguments):
+    def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PictureRescaler, "downscale", interrupt)
@@ -520,7 +520,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_computed(
 ) -> None:
     folder = folder_of(tmp_path / "in", 5)
     monkeypatch.setattr(os, "access", lambda _path, mode, **_options: not mode & os.W_OK)
-    monkeypatch.setattr(PictureRescaler, "downscale", lambda *_arguments: pytest.fail("it was computed"))
+    monkeypatch.setattr(PictureRescaler, "downscale", lambda *_, **_options: pytest.fail("it was computed"))
     found = run(capsys, "downscale", folder, tmp_path / "out" / "deep", *tiny)
     assert found.code == 1
     assert found.errors[0].startswith(f"error: Permission denied ({tmp_path / 'out' / 'deep'}) (")
