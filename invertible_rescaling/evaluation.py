@@ -5,7 +5,8 @@ inside a border of ``scale`` pixels, and the stored LR with the stored bicubic L
 super-resolution do the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -148,13 +149,22 @@ def bicubic_lr(hr: Tensor, scale: int, bits: int = 8) -> Tensor:
     return quantize(bicubic_resize(hr, (height, width)), bits)
 
 
-def bicubic_rescale(scale: int, *, antialias: bool = False, bits: int = 8) -> Rescale:
+def bicubic_rescale(
+    scale: int,
+    *,
+    antialias: bool = False,
+    bits: int = 8,
+    through: Callable[[Tensor], Tensor] | None = None,
+    seed: int = 0,
+) -> Rescale:
     """Return bicubic down, stored at so many bits, and bicubic up.
 
     Args:
         scale: at least 2.
         antialias: enlarge with MATLAB's kernel (a = -0.5) in place of PyTorch's sharper one (a = -0.75).
         bits: of the stored LR.
+        through: what happens to LR before it is enlarged, as a codec; what is measured as LR is not.
+        seed: of what ``through`` draws, as for :func:`model_rescale`.
 
     Example:
         >>> import torch
@@ -167,17 +177,30 @@ def bicubic_rescale(scale: int, *, antialias: bool = False, bits: int = 8) -> Re
     def rescale(hr: Tensor) -> tuple[Tensor, Tensor]:
         lr = bicubic_lr(hr, scale, bits)
         height, width = hr.shape[-2:]
-        return lr, bicubic_resize(lr, (height, width), antialias=antialias).clamp(0, 1)
+        with _seeded(hr, seed):
+            arrived = lr if through is None else through(lr)
+        return lr, bicubic_resize(arrived, (height, width), antialias=antialias).clamp(0, 1)
 
     return rescale
 
 
-def model_rescale(model: _Model, *, seed: int = 0, **tiles: Any) -> Rescale:
+@contextmanager
+def _seeded(image: Tensor, seed: int) -> Iterator[None]:
+    """Random numbers that are the same for each image, and leave the global generator as it is."""
+    with torch.random.fork_rng([image.device] if image.is_cuda else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def model_rescale(
+    model: _Model, *, seed: int = 0, through: Callable[[Tensor], Tensor] | None = None, **tiles: Any
+) -> Rescale:
     """Return ``downscale`` and ``upscale`` of a model, back to the size of the image.
 
     Args:
         model: an :class:`~invertible_rescaling.InvertibleRescaler` or a super-resolver.
-        seed: of latents that are drawn, for each image anew; the global generator stays as it is.
+        seed: of what is drawn, as by latents, for each image anew; the global generator stays as it is.
+        through: what happens to LR before it is brought back, as a codec; what is measured as LR is not.
         tiles: ``tile`` and ``overlap``, for both ways.
 
     Example:
@@ -191,9 +214,9 @@ def model_rescale(model: _Model, *, seed: int = 0, **tiles: Any) -> Rescale:
 
     def rescale(hr: Tensor) -> tuple[Tensor, Tensor]:
         hr = hr.contiguous(memory_format=torch.channels_last)
-        with torch.random.fork_rng([hr.device] if hr.is_cuda else []):
-            torch.manual_seed(seed)
+        with _seeded(hr, seed):
             lr = model.downscale(hr, **tiles)
-            return lr, model.upscale(lr, size=(hr.shape[2], hr.shape[3]), **tiles)
+            arrived = lr if through is None else through(lr)
+            return lr, model.upscale(arrived, size=(hr.shape[2], hr.shape[3]), **tiles)
 
     return rescale

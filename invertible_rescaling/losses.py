@@ -1,5 +1,6 @@
 """The training objective of IRN and IIRN."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,8 @@ class RescalingLoss(nn.Module):
         reconstruction, guide, latent: the three weights, 0 or more.
         epsilon: of the Charbonnier distance.
         chroma: weight of colour within the guide, 0 or more; 1 leaves it as the formula has it.
+        degradation: what happens to the 8-bit LR before it is brought back, ``(lr, hr) -> (lr, hr)``, as of
+            :mod:`invertible_rescaling.training.degradations`: LR as it arrives, and what should come of it.
 
     Raises:
         ConfigError: a negative weight, or an epsilon that is not positive.
@@ -62,6 +65,7 @@ class RescalingLoss(nn.Module):
         latent: float = 1.0,
         epsilon: float = 1e-3,
         chroma: float = 1.0,
+        degradation: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         # Written so that NaN fails it too.
@@ -75,6 +79,7 @@ class RescalingLoss(nn.Module):
         self.latent = latent
         self.epsilon = epsilon
         self.chroma = chroma
+        self.degradation = degradation
 
     def forward(
         self, model: InvertibleRescaler, hr: Tensor, lr_reference: Tensor | None = None
@@ -93,12 +98,16 @@ class RescalingLoss(nn.Module):
         lr, z = model(hr)
         stored = quantize(lr)
         prior = model.latent(stored)
-        sr = model.inverse(stored, prior)
+        if self.degradation is None:
+            sr, target = model.inverse(stored, prior), hr
+        else:
+            arrived, target = self.degradation(stored, hr)
+            sr = model.inverse(arrived, model.latent(arrived))
         if lr_reference is None:
             lr_reference = bicubic_resize(hr, (lr.shape[2], lr.shape[3]))
         elif lr_reference.shape != lr.shape:
             raise ShapeError(f"the LR reference is {tuple(lr_reference.shape)} and LR {tuple(lr.shape)}")
-        reconstruction = charbonnier(sr, hr, self.epsilon)
+        reconstruction = charbonnier(sr, target, self.epsilon)
         error = lr - lr_reference
         guide = error.square().mean()
         if self.chroma != 1:

@@ -17,10 +17,15 @@ _NOT_OURS = frozenset({"extra_repr"})
 
 
 def modules() -> list[ModuleType]:
-    """The package, its modules and its folders: what lies within a folder is public by the folder's face."""
+    """The package, its modules and its folders: what lies within a folder is public by the folder's face.
+
+    A face may name a module, whose own names are public then.
+    """
     paths = sorted({*PACKAGE.glob("*.py"), *PACKAGE.rglob("__init__.py")})
     names = (".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in paths)
-    return [importlib.import_module(name.removesuffix(".__init__")) for name in names]
+    found = [importlib.import_module(name.removesuffix(".__init__")) for name in names]
+    faces = [getattr(module, name) for module in found for name in getattr(module, "__all__", ())]
+    return found + [thing for thing in faces if inspect.ismodule(thing)]
 
 
 def public() -> dict[str, Any]:
@@ -28,7 +33,9 @@ def public() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in modules():
         found |= {
-            f"{module.__name__}.{name}": getattr(module, name) for name in getattr(module, "__all__", ())
+            f"{module.__name__}.{name}": getattr(module, name)
+            for name in getattr(module, "__all__", ())
+            if not inspect.ismodule(getattr(module, name))
         }
     return found
 

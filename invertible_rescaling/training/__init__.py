@@ -6,6 +6,7 @@ invertible_rescaling.training`` for several processes. What is imported here nee
 
 from typing import TYPE_CHECKING, Any
 
+from invertible_rescaling.training import degradations
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.dataset import div2k_pairs, load_images
 from invertible_rescaling.training.patches import ImagePair, PatchSampler, sub_image_corners
@@ -22,6 +23,7 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "TrainingResult",
+    "degradations",
     "div2k_pairs",
     "load_images",
     "sub_image_corners",

@@ -92,7 +92,7 @@ def check_super_resolver(options: TrainingConfig) -> None:
     """
     if options.demo:
         raise OptionError(f"--demo shows an invertible rescaler; {options.model} is a super-resolver")
-    plain, two_way = TrainingConfig(), ("reversible", "loss_weights", "chroma", "start")
+    plain, two_way = TrainingConfig(), ("reversible", "loss_weights", "chroma", "degrade", "start")
     given = [name for name in two_way if getattr(options, name) != getattr(plain, name)]
     if given:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from invertible_rescaling.errors import ConfigError
+from invertible_rescaling.training.degradations import Degradation, degradation_of
 from invertible_rescaling.training.flags import OptionError, duration, flag, model_part
 
 __all__ = ["OptionError", "TrainingConfig"]
@@ -139,6 +141,16 @@ class TrainingConfig:
             metavar="DECAY",
         ),
     ] = None
+    degrade: Annotated[
+        tuple[str, ...],
+        flag(
+            "recipe",
+            "what happens to LR, of which one is drawn for each image: jpeg:75-95, jpeg444:90, webp:80, "
+            "avif:60-90, brightness:0.8-1.2, crop:0.5-1, none; + joins them",
+            metavar="KIND:FROM-TO",
+            nargs="+",
+        ),
+    ] = ()
     chroma: Annotated[float, flag("recipe", "weight of colour within the guide of LR")] = 1.0
     loss_weights: Annotated[
         tuple[float, float, float],
@@ -202,6 +214,14 @@ class TrainingConfig:
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
+    def degradation(self) -> Degradation | None:
+        """What happens to LR in training."""
+        try:
+            return degradation_of(self.degrade) if self.degrade else None
+        except ConfigError as error:
+            raise OptionError(f"--degrade: {error}") from error
+
+    @property
     def fixed(self) -> dict[str, Any]:
         """The options that make a run what it is, as JSON-able data; resuming compares them."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE}
@@ -239,6 +259,8 @@ class TrainingConfig:
             raise OptionError(f"--warmup must be at least 0, got {self.warmup}")
         if not 0 <= self.chroma < math.inf:
             raise OptionError(f"--chroma must be finite and at least 0, got {self.chroma}")
+        if self.degrade:
+            _ = self.degradation
         if self.val is not None and self.val_fraction:
             raise OptionError(
                 f"--val-fraction {self.val_fraction:g} keeps validation images from --data; "

@@ -58,6 +58,8 @@ def graph_obstacle(options: TrainingConfig, precision: str) -> str | None:
         return "--reversible decides on the host what to reconstruct"
     if options.compile == "on":
         return "--compile on already takes the step apart"
+    if options.degradation is not None and not options.degradation.on_device:
+        return f"--degrade {' '.join(options.degrade)} is computed by the host"
     return None
 
 

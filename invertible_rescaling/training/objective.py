@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from invertible_rescaling.losses import RescalingLoss, charbonnier
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.rescaler import InvertibleRescaler
+from invertible_rescaling.training.config import TrainingConfig
+from invertible_rescaling.training.degradations import Degradation
 from invertible_rescaling.training.gan import Adversary
 
 
@@ -29,9 +31,11 @@ class BothDirections(Objective):
 
     terms = ("total", "reconstruction", "guide", "latent")
 
-    def __init__(self, weights: tuple[float, float, float], chroma: float) -> None:
+    def __init__(
+        self, weights: tuple[float, float, float], chroma: float, degradation: Degradation | None
+    ) -> None:
         super().__init__()
-        self.loss = RescalingLoss(*weights, chroma=chroma)
+        self.loss = RescalingLoss(*weights, chroma=chroma, degradation=degradation)
 
     def forward(self, model: AnyModel, hr: Tensor, lr: Tensor | None) -> tuple[Tensor, Tensor | None]:
         found = self.loss(model, hr, lr)
@@ -77,10 +81,8 @@ def enlarge(model: AnyModel, hr: Tensor, lr: Tensor | None) -> Tensor:
     return sr
 
 
-def objective_for(
-    model: AnyModel, weights: tuple[float, float, float], chroma: float, adversary: Adversary | None
-) -> Objective:
+def objective_for(model: AnyModel, options: TrainingConfig, adversary: Adversary | None) -> Objective:
     """The objective that fits a model: of its kind, and with an adversary where there is one."""
     if isinstance(model, InvertibleRescaler):
-        return BothDirections(weights, chroma)
+        return BothDirections(options.loss_weights, options.chroma, options.degradation)
     return Enlarging() if adversary is None else EnlargingAgainst(adversary)

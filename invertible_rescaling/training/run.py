@@ -20,6 +20,7 @@ from invertible_rescaling.models import AnyModel
 from invertible_rescaling.training.build import weights_label
 from invertible_rescaling.training.config import OptionError, TrainingConfig
 from invertible_rescaling.training.defaults import resolve_steps
+from invertible_rescaling.training.degradations import Degradation
 from invertible_rescaling.training.device import compile_model
 from invertible_rescaling.training.gan import Adversary
 from invertible_rescaling.training.graph import DeviceStep
@@ -77,7 +78,7 @@ class Run:
         on_gpu = device.type == "cuda"
         optimizer = make_optimizer(model, options, on_gpu=on_gpu)
         self.adversary = Adversary(options, accelerator, model.channels) if options.gan else None
-        objective = objective_for(model, options.loss_weights, options.chroma, self.adversary)
+        objective = objective_for(model, options, self.adversary)
         self.terms = objective.terms + (() if self.adversary is None else ("discriminator",))
         self.step_module, self.optimizer = accelerator.prepare(TrainStep(model, objective), optimizer)
         images = [image.hr for image in sampler.images]
@@ -93,6 +94,7 @@ class Run:
                 model,
                 options.clip,
             )
+        self._through = _in_validation(options.degradation)
         self._images = fingerprint(images)
         self._weights = weights_label(options)
         self._first = self.step = 0
@@ -333,7 +335,7 @@ class Run:
         if self.val:
             if self._bicubic is None:
                 self._measure_bicubic()
-            rescale = model_rescale(self.averaged_model.eval())
+            rescale = model_rescale(self.averaged_model.eval(), through=self._through)
             self.metrics = self._averages(rescale, "val") | {"step": self.step}
             bicubic = math.nan if self._bicubic is None else self._bicubic["psnr_rgb"]
             lr = self.metrics["lr_psnr_rgb"]
@@ -355,7 +357,7 @@ class Run:
             self._write_weights("last")
 
     def _measure_bicubic(self) -> None:
-        self._bicubic = self._averages(bicubic_rescale(self.model.scale), "bicubic")
+        self._bicubic = self._averages(bicubic_rescale(self.model.scale, through=self._through), "bicubic")
         self._append({"step": self.step, "bicubic": self._bicubic})
 
     def _try_validation(self) -> None:
@@ -365,7 +367,7 @@ class Run:
         for _ in range(2):
             started = time.monotonic()
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                rescale = model_rescale(self.averaged_model.eval())
+                rescale = model_rescale(self.averaged_model.eval(), through=self._through)
                 measure_images(mine[:1], self.accelerator.device, rescale, self.model.scale)
             seconds = time.monotonic() - started
         pixels = [image.hr.shape[2] * image.hr.shape[3] for image in mine]
@@ -536,3 +538,10 @@ class Run:
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _in_validation(degradation: Degradation | None) -> Callable[[Tensor], Tensor] | None:
+    """What LR goes through where a run is measured: nothing that changes what should come of it."""
+    if degradation is None or not degradation.keeps_hr:
+        return None
+    return lambda lr: degradation(lr, lr)[0]

@@ -99,7 +99,7 @@ def test_training_lowers_the_loss(train, tmp_path):
 @torch.no_grad()
 def test_what_is_minimised_is_the_distance_of_sr_to_hr():
     model, hr = create_model("edsr_x4", width=4, blocks=1), uniform(2, 3, 16, 16)
-    objective = objective_for(model, (1.0, 4.0, 0.0), 1.0, None)
+    objective = objective_for(model, TrainingConfig(), None)
     assert isinstance(objective, Enlarging)
     values, sr = objective(model, hr, None)
     wanted = model(quantize(bicubic_resize(hr, (4, 4))))
@@ -160,7 +160,7 @@ def test_an_adversarial_run_that_is_cut_up_ends_with_the_same_weights(train, tmp
 def test_the_terms_by_hand(torchvision, gan):
     model, hr = create_model("srgan_x4", width=4, blocks=1), uniform(2, 3, 32, 32)
     against = adversary(gan)
-    objective = objective_for(model, (1.0, 4.0, 0.0), 1.0, against)
+    objective = objective_for(model, TrainingConfig(), against)
     assert isinstance(objective, EnlargingAgainst)
     values, sr = objective(model, hr, None)
     features = vgg_features(RECIPES[gan].layers)

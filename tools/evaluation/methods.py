@@ -109,7 +109,8 @@ def model_row(
         label = f"{name} ({structure}, {describe(config['latent'])} latent)"
     else:
         label = f"{name} (x{model.scale} {model.architecture}, on bicubic LR)"
-    tiles = {} if isinstance(model, SuperResolver) else {"tile": task.tile, "overlap": task.overlap}
+    tiles: dict[str, Any] = {"tile": task.tile, "overlap": task.overlap}
+    tiles = {} if isinstance(model, SuperResolver) else tiles
     return Row(label, kind, model_rescale(model, seed=SEED, **tiles), facts | {"config": config}, origin)
 
 
