@@ -31,7 +31,7 @@ def evaluate(task: Task) -> Report:
     """Measure everything the task names; what goes wrong is collected, not raised."""
     problems: list[str] = []
     benchmarks = find_benchmarks(task, problems)
-    rows = [*bicubic_rows(task.scale), *model_rows(task, problems)] if benchmarks else []
+    rows = [*bicubic_rows(task), *model_rows(task, problems)] if benchmarks else []
     count = len(rows) * sum(len(benchmark.images) for benchmark in benchmarks)
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # so that a GPU gives a CPU's figures
     with full, torch.inference_mode(), Progress(count) as progress:
@@ -74,6 +74,11 @@ def parse(argv: Sequence[str] | None) -> Task:
     add("--picture-of", metavar="NAME", help="of the image of that name, such as baby or baby.png")
     add("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="of them (default: the middle)")
     add("--scale", type=at_least(2), default=4, metavar="N", help="(default: 4)")
+    add(
+        "--through",
+        metavar="CODEC:QUALITY",
+        help="store LR so before it is brought back: jpeg:90, jpeg444:95, webp:80, avif:90, jpeg:90+jpeg:90",
+    )
     add("--latent", metavar="NAME", help="use this registered latent in place of the models' own")
     add("--device", type=usable_device, default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
     add("--json", metavar="FILE", help="write the figures there too; - prints them in place of the table")
@@ -103,6 +108,7 @@ def parse(argv: Sequence[str] | None) -> Task:
         device=options.device,
         json=options.json,
         limit=options.limit,
+        through=options.through,
         tile=options.tile,
         overlap=options.overlap,
         paper=options.paper,

@@ -5,8 +5,10 @@ r"""Make a trained checkpoint part of the package: measure it, store it small, a
         --data "CID22 training split" "CC BY-SA 4.0" 207 --data "CLIC 2025 validation split" "Unsplash" 26
 
 Writes ``MODEL_vN.safetensors`` and ``MODEL_vN.json`` to ``invertible_rescaling/weights/files``, which is all
-that ``MODEL(weights="VN")`` needs; the highest N is ``"DEFAULT"``. Weights are stored in float16 if that
-costs less than 0.01 dB on every benchmark, otherwise in float32. The figures are those of the stored file.
+that ``MODEL(weights="VN")`` needs; the highest N is ``"DEFAULT"``. ``--jpeg Q`` in place of ``--version``
+makes them ``"JPEGQ"``, for an LR stored as JPEG of that quality at 4:2:0, and measures them through it as
+well. Weights are stored in float16 if that costs less than 0.01 dB on every benchmark, otherwise in float32.
+The figures are those of the stored file.
 """
 
 import argparse
@@ -51,7 +53,8 @@ class ShippingError(RescalingError):
 
 def ship(options: argparse.Namespace) -> Weights:
     """Measure, store and describe the checkpoint that the options name."""
-    stem = f"{options.model}_v{options.version}"
+    member = {"version": options.version} if options.jpeg is None else {"member": f"JPEG{options.jpeg}"}
+    stem = f"{options.model}_" + (f"v{options.version}" if options.jpeg is None else f"jpeg{options.jpeg}")
     target, record = (options.out / f"{stem}.{suffix}" for suffix in ("safetensors", "json"))
     if record.exists() and not options.replace:
         raise ShippingError(
@@ -63,10 +66,11 @@ def ship(options: argparse.Namespace) -> Weights:
     check_training(told(options.checkpoint), options)
     facts = describe(options)
     with tempfile.TemporaryDirectory() as folder:
-        files = store(model, Path(folder), {"model": options.model, "version": options.version, **facts})
+        files = store(model, Path(folder), {"model": options.model, **member, **facts})
         check_size(min(path.stat().st_size for path in files.values()), target)
         report = measure(list(files.values()), model.scale, options)
         dtype = choose(report, list(files))
+        through = measure_through(files[dtype], model.scale, options) if options.jpeg else None
         content = files[dtype].read_bytes()
     cost = count(model, HR_SIZE)
     weights = Weights(
@@ -78,6 +82,7 @@ def ship(options: argparse.Namespace) -> Weights:
         parameters=cost.parameters,
         multiply_adds={"hr_size": list(HR_SIZE), "downscale": cost.downscale, "upscale": cost.upscale},
         metrics=metrics(report, dtype),
+        through=through,
         **facts,
     )
     write(target, record, content, weights)
@@ -184,13 +189,16 @@ def store(model: AnyModel, folder: Path, metadata: dict[str, Any]) -> dict[str, 
     return files
 
 
-def measure(files: Sequence[Path], scale: int, options: argparse.Namespace) -> Report:
+def measure(
+    files: Sequence[Path], scale: int, options: argparse.Namespace, through: str | None = None
+) -> Report:
     """The table of tools/evaluate.py for the candidates; it must be without gaps."""
     task = Task(
         folders=tuple(options.benchmarks),
         checkpoints=tuple(files),
         scale=scale,
         device=options.device,
+        through=through,
     )
     # With TensorFloat32, a GPU's figures would not be those that a CPU gives again.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -200,6 +208,16 @@ def measure(files: Sequence[Path], scale: int, options: argparse.Namespace) -> R
     if report.problems or not report.rows:
         raise ShippingError(f"the measurement is not whole: {'; '.join(report.problems)}")
     return report
+
+
+def measure_through(file: Path, scale: int, options: argparse.Namespace) -> dict[str, Any]:
+    """What weights for JPEG come to through it, and the better of the two bicubic kernels."""
+    report = measure([file], scale, options, f"jpeg:{options.jpeg}")
+    found = metrics(report, file.stem)
+    for benchmark in report.benchmarks:
+        kernels = [benchmark.figures[row.name].psnr_rgb for row in report.rows if row.kind == "bicubic"]
+        found[benchmark.name]["psnr_rgb_bicubic"] = round(max(kernels), 5)
+    return {"codec": "jpg", "quality": options.jpeg, "subsampling": "4:2:0", "metrics": found}
 
 
 def choose(report: Report, candidates: Sequence[str]) -> str:
@@ -257,7 +275,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", type=Path, help="what train_div2k.py left: best.safetensors")
     add("--model", required=True, metavar="NAME", help="the factory whose weights they become")
-    add("--version", type=int, required=True, metavar="N", help="member VN of the model's enum")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--version", type=int, metavar="N", help="member VN of the model's enum")
+    which.add_argument("--jpeg", type=int, metavar="Q", help="member JPEGQ, for an LR stored at that quality")
     add("--benchmarks", type=Path, nargs="+", required=True, metavar="DIR", help="as for evaluate.py")
     add("--licence", required=True, help="of the weights")
     add(
@@ -279,8 +299,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--replace", action="store_true", help="overwrite weights of that version")
     add("--out", type=Path, default=PRETRAINED, metavar="DIR", help="(default: the package's own folder)")
     options = parser.parse_args(argv)
-    if options.version < 1:
+    if options.version is not None and options.version < 1:
         parser.error(f"--version must be at least 1, got {options.version}")
+    if options.jpeg is not None and not 1 <= options.jpeg <= 100:
+        parser.error(f"--jpeg is a quality from 1 to 100, got {options.jpeg}")
     if not math.isfinite(options.hours) or options.hours < 0:
         parser.error(f"--hours must be at least 0, got {options.hours}")
     return options

@@ -192,15 +192,30 @@ def roundtrip(
     weights: WeightsOption = None,
     device: Device = "auto",
     tile: Tile = "auto",
+    through: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODEC:QUALITY", help="Store LR with loss between: jpg:85, webp:80, avif:70, jxl:90."
+        ),
+    ] = None,
     rows: Annotated[int, typer.Option(min=0, help="Of the picture, at most; 0 for none.")] = 8,
     force: Force = False,
     max_pixels: MaxPixels = None,
 ) -> int:
-    """Shrink and bring back: PSNR and SSIM of ours and of bicubic, sizes in bytes, a side-by-side picture."""
+    """Shrink and bring back: PSNR and SSIM of ours and of bicubic, bytes, a side-by-side picture."""
     from invertible_rescaling.cli.roundtrip import roundtrip as compare_all
 
     return compare_all(
-        paths, picture or Path("roundtrip.png"), model, weights, device, tile, rows, force, max_pixels
+        paths,
+        picture or Path("roundtrip.png"),
+        model,
+        weights,
+        device,
+        tile,
+        through,
+        rows,
+        force,
+        max_pixels,
     )
 
 

@@ -14,7 +14,7 @@ from invertible_rescaling.pipeline.record import KEY, Record, record_of
 from invertible_rescaling.pipeline.tasks import as_made, edited
 from invertible_rescaling.registry import create_model, list_models
 from invertible_rescaling.weights.checkpoint import read_checkpoint
-from invertible_rescaling.weights.enums import WeightsEnum
+from invertible_rescaling.weights.enums import WeightsEnum, weights_of
 
 __all__: list[str] = []  # for the command line alone
 
@@ -33,8 +33,9 @@ def models() -> list[dict[str, Any]]:
     for name in list_models():
         members = shipped(name)
         if members:
-            kind = "super-resolver" if "architecture" in members[-1].value.config else "rescaler"
-            rows += [_trained(name, kind, member, member is members[-1]) for member in reversed(members)]
+            default = weights_of(name).DEFAULT
+            kind = "super-resolver" if "architecture" in default.value.config else "rescaler"
+            rows += [_trained(name, kind, member, member is default) for member in reversed(members)]
             continue
         try:
             model = create_model(name)

@@ -2,15 +2,18 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from invertible_rescaling.errors import ImageError
 from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_multiple
 from invertible_rescaling.images import Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 from invertible_rescaling.images.formats import format_in
+from invertible_rescaling.images.lossy import Lossy
 from invertible_rescaling.pipeline.networks import Network
 from invertible_rescaling.pipeline.record import KEY, Record
 from invertible_rescaling.pipeline.rescale import stored, unit
@@ -26,12 +29,13 @@ class Comparison:
         source: its file.
         size: of the picture in the file, (H, W).
         original: the picture, its sides cropped to multiples of the scale, as for the library's tables.
-        lr: as ``downscale`` stores it.
+        lr: as ``downscale`` stores it, or as it comes out of a codec.
         restored: as ``upscale`` does.
         bicubic: down, to the same depth, and up.
         psnr: in dB, ``ours`` and ``bicubic``, over the colours.
         ssim: alike; empty for pictures smaller than its window.
-        bytes: of the ``original`` file as it is, of ``lr`` and of ``restored`` as PNG with all they carry.
+        bytes: of the ``original`` file as it is, of ``lr`` and of ``restored`` as PNG with all they carry; of
+            ``lr`` as the codec stores it, if there is one.
     """
 
     source: Path
@@ -45,7 +49,7 @@ class Comparison:
     bytes: dict[str, int]
 
     def row(self) -> str:
-        """In one line, under :data:`HEAD`."""
+        """In one line, under :func:`head`."""
         size, small = ("{1}x{0}".format(*picture.size) for picture in (self.original, self.lr))
         psnr = [f"{self.psnr[who]:.2f}" for who in ("ours", "bicubic")]
         ssim = [f"{self.ssim[who]:.4f}" if who in self.ssim else "" for who in ("ours", "bicubic")]
@@ -58,10 +62,15 @@ def _line(*cells: str) -> str:
     return "  ".join([*(cell.rjust(width) for cell, width in zip(cells, widths, strict=False)), cells[-1]])
 
 
-HEAD = (
-    _line("", "", "PSNR", "in dB", "SSIM", "", "bytes:", "LR,", "restored,", ""),
-    _line("size", "LR", "ours", "bicubic", "ours", "bicubic", "original", "PNG", "PNG", "picture"),
-)
+def head(through: str | None = None) -> tuple[str, str]:
+    """The two lines above the rows."""
+    return (
+        _line("", "", "PSNR", "in dB", "SSIM", "", "bytes:", "LR,", "restored,", ""),
+        _line(
+            *("size", "LR", "ours", "bicubic", "ours", "bicubic", "original"),
+            *(through or "PNG", "PNG", "picture"),
+        ),
+    )
 
 
 def mean_row(sums: dict[str, list[float]]) -> str:
@@ -70,11 +79,13 @@ def mean_row(sums: dict[str, list[float]]) -> str:
     return _line("", "", *means, "", "", "", "", "", f"mean of {len(sums['ours'])}")
 
 
-def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | None = None) -> Comparison:
-    """Take a picture down and up.
+def there_and_back(
+    network: Network, source: Path, max_pixels: int, tile: int | None = None, through: Lossy | None = None
+) -> Comparison:
+    """Take a picture down and up, where wanted with a codec between.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, or has 16 bits, which no codec stores here.
         OSError: likewise.
     """
     content = source.read_bytes()
@@ -83,26 +94,51 @@ def there_and_back(network: Network, source: Path, max_pixels: int, tile: int | 
     rescaler = network.in_tiles(tile)
     lr = rescaler.downscale(original)
     hr = unit(original.colour)
-    ours = rescaler.restore(lr, original.size).cpu()
-    _, bicubic = bicubic_rescale(scale, bits=original.bits)(hr)
+    if through is None:
+        arrived, stored_lr = lr, _stored_bytes(lr, "lr", content, original.size, network)
+    else:
+        if original.bits != 8:
+            raise ImageError(f"--through {through.kind} takes 8 bits, and it has {original.bits}")
+        encoded = through.encode(lr.colour)
+        arrived, stored_lr = replace(lr, colour=_as(through.decode(encoded), lr.colour)), len(encoded)
+    ours = rescaler.restore(arrived, original.size).cpu()
+    _, bicubic = bicubic_rescale(scale, bits=original.bits, through=_between(through))(hr)
     pairs = {"ours": ours, "bicubic": bicubic}
     figures = {who: compare(sr, hr, border=scale, spaces=("rgb",)) for who, sr in pairs.items()}
-    restored = rescaler.store(lr, ours)
+    restored = rescaler.store(arrived, ours)
     return Comparison(
         source,
         whole.size,
         original,
-        lr,
+        arrived,
         restored,
         replace(original, colour=stored(bicubic[0], original.bits), alpha=None),
         {who: found["psnr_rgb"] for who, found in figures.items()},
         {who: found["ssim_rgb"] for who, found in figures.items() if "ssim_rgb" in found},
         {
             "original": len(content),
-            "lr": _stored_bytes(lr, "lr", content, original.size, network),
+            "lr": stored_lr,
             "restored": _stored_bytes(restored, "restored", content, original.size, network),
         },
     )
+
+
+def _between(through: Lossy | None) -> Callable[[Tensor], Tensor] | None:
+    """What a codec makes of LR ``(1, C, h, w)`` in [0, 1]."""
+    if through is None:
+        return None
+    codec = through
+
+    def stored_and_read(lr: Tensor) -> Tensor:
+        colour = stored(lr[0], 8)
+        return unit(_as(codec.decode(codec.encode(colour)), colour))
+
+    return stored_and_read
+
+
+def _as(image: Tensor, like: Tensor) -> Tensor:
+    """Grey again what was grey."""
+    return image[: like.shape[0]]
 
 
 def _stored_bytes(picture: Picture, kind: str, source: bytes, size: tuple[int, int], network: Network) -> int:

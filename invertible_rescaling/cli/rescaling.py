@@ -1,13 +1,14 @@
 """The commands ``downscale`` and ``upscale``: from their options to a run."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import ModelChoice, device_of, load
+from invertible_rescaling.pipeline.networks import JPEG_MODEL, ModelChoice, device_of, jpeg_choice, load
 from invertible_rescaling.pipeline.paths import plan
 from invertible_rescaling.pipeline.rescale import check_tile
 from invertible_rescaling.pipeline.run import process
@@ -48,15 +49,24 @@ def rescale(
         **options,
     )
     console = Console.of(quiet)
+    robust = None
+    if direction == "downscale" and found.kind == "jpg":
+        robust = jpeg_choice(wanted.choice, wanted.quality)
+    if robust is not None:
+        wanted = replace(wanted, choice=robust.choice, quality=robust.quality, subsampling=robust.subsampling)
+        console.note(robust.cost)
+        if robust.quality < robust.trained:
+            console.note(f"quality {robust.quality} is below {robust.trained}, which they were trained for")
     if wanted.quality is not None and found.kind not in ("jpg", "webp", "original"):
         raise ConfigError(f"--quality is for jpg and webp; {found.kind} is lossless")
-    if direction == "downscale" and is_lossy(found.kind, wanted.quality):
+    if direction == "downscale" and robust is None and is_lossy(found.kind, wanted.quality):
         lost = (
             f"{found.kind} is lossy: it changes the pixels of LR, and with them the detail that the model "
             "hid there, so that what comes back is often no better than bicubic; jpg has no alpha and 8 bits"
         )
         if not allow_lossy:
-            raise ConfigError(f"{lost}. Use png, or webp without --quality, or pass --allow-lossy")
+            jpeg = f", or --format jpg with --model {JPEG_MODEL}, which has weights for it"
+            raise ConfigError(f"{lost}. Use png, or webp without --quality{jpeg}, or pass --allow-lossy")
         console.note(lost)
     if direction == "downscale" or model is not None or weights is not None:
         # What is wrong with these is wrong for all pictures.

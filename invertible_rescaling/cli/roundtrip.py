@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from invertible_rescaling.cli.report import HEAD, Comparison, draw, mean_row, there_and_back
+from invertible_rescaling.cli.report import Comparison, draw, head, mean_row, there_and_back
 from invertible_rescaling.cli.rescaling import tile_of
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS
+from invertible_rescaling.images.lossy import Lossy
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import ModelChoice, device_of, load
+from invertible_rescaling.pipeline.networks import ModelChoice, device_of, jpeg_choice, load
 from invertible_rescaling.pipeline.paths import look
 from invertible_rescaling.pipeline.rescale import check_tile
 from invertible_rescaling.pipeline.run import INTERRUPTED, nothing_found
@@ -25,6 +26,7 @@ def roundtrip(
     weights: str | None,
     device: str,
     tile: str,
+    through: str | None,
     rows: int,
     force: bool,
     max_pixels: int | None,
@@ -41,8 +43,12 @@ def roundtrip(
         raise ConfigError(f"the side-by-side picture is a PNG file; {target} is none by its name")
     if rows and target.exists() and not force:
         raise ConfigError(f"{target} exists; pass --force to overwrite it, --picture FILE or --rows 0")
-    network = load(ModelChoice(model, weights, device_of(device)))
-    side = tile_of(tile)
+    choice = ModelChoice(model, weights, device_of(device))
+    codec = None if through is None else Lossy.parse(through)
+    if codec is not None and codec.kind == "jpg":
+        robust = jpeg_choice(choice, codec.quality)
+        choice = choice if robust is None else robust.choice
+    network, side = load(choice), tile_of(tile)
     check_tile(network.model.scale, side, "--tile")
     plan, console = look(inputs), Console.of()
     if not plan.tasks and not plan.failures:
@@ -56,14 +62,14 @@ def roundtrip(
         with console.progress("roundtrip", len(plan.tasks)) as show:
             for number, source in enumerate((task.source for task in plan.tasks), 1):
                 try:
-                    found = there_and_back(network, source, max_pixels or MAX_PIXELS, side)
+                    found = there_and_back(network, source, max_pixels or MAX_PIXELS, side, codec)
                 except Exception as error:  # whatever a package raises, the others are to be compared
                     console.error(f"{source}: {problem_of(error)}")
                     failed += 1
                     continue
                 finally:
                     show(number)
-                for line in (*(HEAD if not sums["ours"] else ()), found.row()):
+                for line in (*(head(through) if not sums["ours"] else ()), found.row()):
                     console.print(line)
                 for note in found.original.notes:
                     console.note(f"{note} ({source})")

@@ -23,6 +23,7 @@ __all__ = ["LOSSLESS", "SUFFIXES", "encode_picture"]
 SUFFIXES = {"png": ".png", "tiff": ".tif", "webp": ".webp", "jpg": ".jpg"}
 LOSSLESS = ("png", "tiff", "webp")
 _FORMATS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
+SAMPLINGS = {"4:4:4": 0, "4:2:0": 2}  # of the colour of JPEG, by Pillow's numbers
 _SIDES = {"webp": 16383, "jpg": 65500}  # what libwebp and libjpeg go up to
 
 
@@ -38,7 +39,9 @@ def format_of(path: str | os.PathLike[str]) -> str:
     return _FORMATS[suffix]
 
 
-def encode_picture(picture: Picture, kind: str, *, quality: int | None = None) -> bytes:
+def encode_picture(
+    picture: Picture, kind: str, *, quality: int | None = None, subsampling: str = "4:4:4"
+) -> bytes:
     """Make a file's content of a picture, the same for the same picture.
 
     Args:
@@ -47,8 +50,8 @@ def encode_picture(picture: Picture, kind: str, *, quality: int | None = None) -
         kind: ``"png"``, ``"tiff"``, ``"webp"`` or ``"jpg"``. The first two hold any picture; WebP has 8 bits
             and stores greyscale as RGB; JPEG has 8 bits and no alpha. Sides are up to 16383 in WebP and 65500
             in JPEG.
-        quality: 1 to 100, for JPEG (95 by default) and WebP, which is lossless without. JPEG keeps colour at
-            full resolution (4:4:4).
+        quality: 1 to 100, for JPEG (95 by default) and WebP, which is lossless without.
+        subsampling: of the colour of JPEG: ``"4:4:4"``, none, or ``"4:2:0"``, as most programs write.
 
     Warns:
         MetadataWarning: not all metadata fit.
@@ -76,8 +79,11 @@ def encode_picture(picture: Picture, kind: str, *, quality: int | None = None) -
     fitting = fit_metadata(picture, kind)
     for note in fitting.notes[len(picture.notes) :]:
         warnings.warn(note, MetadataWarning, stacklevel=2)
-    encode = {"png": _png, "tiff": _tiff, "webp": _webp, "jpg": _jpg}[kind]
-    return encode(fitting, quality)
+    if kind == "jpg":
+        if subsampling not in SAMPLINGS:
+            raise ImageError(f"jpg has the subsamplings {' and '.join(SAMPLINGS)}, got {subsampling!r}")
+        return _jpg(fitting, quality, subsampling)
+    return {"png": _png, "tiff": _tiff, "webp": _webp}[kind](fitting, quality)
 
 
 def _pixels(picture: Picture) -> "np.ndarray[Any, np.dtype[Any]]":
@@ -130,12 +136,12 @@ def _webp(picture: Picture, quality: int | None) -> bytes:
     )
 
 
-def _jpg(picture: Picture, quality: int | None) -> bytes:
+def _jpg(picture: Picture, quality: int | None, subsampling: str) -> bytes:
     return _save(
         _pixels(picture),
         format="JPEG",
         quality=95 if quality is None else quality,
-        subsampling=0,  # LR hides its detail in colour
+        subsampling=SAMPLINGS[subsampling],
         dpi=None if picture.dpi is None else tuple(round(value) for value in picture.dpi),
         icc_profile=picture.icc,
         exif=_headed(picture),

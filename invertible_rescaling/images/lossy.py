@@ -1,18 +1,62 @@
 """Images through lossy codecs, as other programs store them."""
 
 import io
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from invertible_rescaling.errors import ImageError
+from invertible_rescaling.errors import ConfigError, ImageError
 from invertible_rescaling.images.backends import deep, pillow
+from invertible_rescaling.images.encoding import SAMPLINGS
 
 __all__: list[str] = []  # for training and for what measures
 
-_SAMPLINGS = {"4:4:4": 0, "4:2:0": 2}
+
+@dataclass(frozen=True)
+class Lossy:
+    """A codec, and how it stores.
+
+    Attributes:
+        kind: ``"jpg"``, ``"webp"``, ``"avif"`` or ``"jxl"``.
+        quality: 1 to 100, as that codec's programs count it.
+        subsampling: of colour, for JPEG and AVIF.
+    """
+
+    kind: str
+    quality: int
+    subsampling: str = "4:2:0"
+
+    @classmethod
+    def parse(cls, text: str) -> "Lossy":
+        """Read ``jpg:85``, ``jpg444:95``, ``webp:80``, ``avif:70`` or ``jxl:90``.
+
+        Raises:
+            ConfigError: it is none of these.
+
+        Example:
+            >>> from invertible_rescaling.images.lossy import Lossy
+            >>> Lossy.parse("jpg444:95")
+            Lossy(kind='jpg', quality=95, subsampling='4:4:4')
+        """
+        found = re.fullmatch(r"(jpg|webp|avif|jxl)(444)?:(100|[1-9]\d?)", text)
+        if found is None or (found[2] and found[1] in ("webp", "jxl")):
+            raise ConfigError(
+                f"{text!r} is no codec with a quality; known: jpg:85 (4:2:0), jpg444:95, webp:80, avif:70, "
+                "avif444:70, jxl:90"
+            )
+        return cls(found[1], int(found[3]), "4:4:4" if found[2] else "4:2:0")
+
+    def encode(self, image: Tensor) -> bytes:
+        """Store ``(1 or 3, H, W)``, uint8."""
+        return compress(image.expand(3, -1, -1), self.kind, self.quality, self.subsampling)
+
+    def decode(self, content: bytes) -> Tensor:
+        """Read it again, ``(3, H, W)``."""
+        return decompress(content, self.kind)
 
 
 def recompress(image: Tensor, kind: str, quality: int, subsampling: str = "4:2:0") -> Tensor:
@@ -47,7 +91,7 @@ def compress(image: Tensor, kind: str, quality: int, subsampling: str = "4:2:0")
         return bytes(deep("imagecodecs").jpegxl_encode(array, level=quality))
     options: dict[str, Any] = {"quality": quality}
     if kind == "jpg":
-        options["subsampling"] = _SAMPLINGS[subsampling]
+        options["subsampling"] = SAMPLINGS[subsampling]
     if kind == "avif":
         options["subsampling"] = subsampling
     buffer = io.BytesIO()

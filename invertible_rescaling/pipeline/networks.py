@@ -17,6 +17,7 @@ from invertible_rescaling.weights.enums import WeightsEnum, choose_weights, open
 __all__ = ["ModelChoice"]
 
 DEFAULT_MODEL = "iirn_x4"
+JPEG_MODEL = "small_x4"  # what LR is made with that is to be stored as JPEG
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,62 @@ def choice_for(record: Record, given: ModelChoice) -> ModelChoice:
         f"it was made with {record.model} and weights (SHA-256 {record.weights_sha256[:12]}...) that are not "
         "shipped; pass their file as --weights, or --model to bring it back with another model"
     )
+
+
+@dataclass(frozen=True)
+class JpegChoice:
+    """How to store LR as JPEG so that it can be brought back.
+
+    Attributes:
+        choice: weights that were trained for it.
+        quality: to store at.
+        trained: the quality they were trained for.
+        cost: what it costs, in a sentence.
+    """
+
+    choice: ModelChoice
+    quality: int
+    trained: int
+    cost: str
+
+    subsampling = "4:2:0"
+
+
+def jpeg_choice(given: ModelChoice, quality: int | None) -> JpegChoice | None:
+    """The weights for an LR that is to be stored as JPEG: those named, or the best for the quality.
+
+    ``None`` where the model has none, or others were named.
+    """
+    name = given.model or JPEG_MODEL
+    members = {m.value.through["quality"]: m for m in shipped(name) if m.value.through is not None}
+    if given.weights is not None:
+        members = {trained: member for trained, member in members.items() if member.name == given.weights}
+    if not members:
+        return None
+    fitting = [trained for trained in members if quality is None or trained <= quality]
+    trained = max(fitting, default=min(members))
+    member = members[trained]
+    return JpegChoice(
+        ModelChoice(name, member.name, given.device), quality or trained, trained, _cost(name, member)
+    )
+
+
+def _cost(name: str, member: WeightsEnum) -> str:
+    through, on = member.value.through or {}, "BSD100"
+    figures, stored = through["metrics"][on], weights_of(name).DEFAULT.value.metrics[on]
+    return (
+        f"LR is stored with loss, by {name} {member.name}, which was trained for that: on {on} "
+        f"{figures['psnr_rgb']:.2f} dB come back, of bicubic {figures['psnr_rgb_bicubic']:.2f}, and of "
+        f"{name} stored as png {stored['psnr_rgb']:.2f}"
+    )
+
+
+def jpeg_trained(network: Network) -> int | None:
+    """The quality of JPEG that a network's weights were trained for; ``None`` of others."""
+    for member in shipped(network.name):
+        if member.value.sha256 == network.sha256 and member.value.through is not None:
+            return int(member.value.through["quality"])
+    return None
 
 
 def device_of(wanted: str) -> str:

@@ -14,7 +14,15 @@ from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS, Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.images.encoding import format_of
 from invertible_rescaling.images.formats import format_in
-from invertible_rescaling.pipeline.networks import ModelChoice, Network, choice_for, load
+from invertible_rescaling.images.jpeg import quality_of
+from invertible_rescaling.pipeline.networks import (
+    JPEG_MODEL,
+    ModelChoice,
+    Network,
+    choice_for,
+    jpeg_trained,
+    load,
+)
 from invertible_rescaling.pipeline.paths import FileTask
 from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
 
@@ -31,6 +39,7 @@ class RescaleOptions:
         direction: ``"downscale"`` or ``"upscale"``.
         choice: which model, as asked for.
         quality: of JPEG and WebP; ``None`` for lossless WebP.
+        subsampling: of the colour of JPEG.
         tile: HR pixels a side, 0 for none, ``None`` for automatic.
         size: (H, W) to bring back, where the file does not say.
         force: overwrite what exists.
@@ -42,6 +51,7 @@ class RescaleOptions:
     direction: str
     choice: ModelChoice = field(default_factory=ModelChoice)
     quality: int | None = None
+    subsampling: str = "4:4:4"
     tile: int | None = None
     size: tuple[int, int] | None = None
     force: bool = False
@@ -137,8 +147,12 @@ def _rescale_file(
         return FileOutcome(task.source, "skipped")  # without unpacking what may be large
     picture = decode_picture(content, max_pixels=options.max_pixels)
     source_format = format_in(content)
+    jpeg_quality = None if down or source_format != "JPEG" else quality_of(content)
     del content
-    job = _Job(picture, load(options.choice), picture.size, picture.notes) if down else _up(picture, options)
+    if down:
+        job = _Job(picture, load(options.choice), picture.size, picture.notes)
+    else:
+        job = _up(picture, options, jpeg_quality)
     if exists and options.resume and not down and _is_done(task, options, source_sha256, job.network):
         return FileOutcome(task.source, "skipped")
     if exists and not options.force:
@@ -166,7 +180,7 @@ def _rescale_file(
     made = made.bare() if options.strip else made
     made = replace(made, text={KEY: record.text()} | {k: v for k, v in made.text.items() if k != KEY})
     made = fit_metadata(made, kind)
-    encoded = encode_picture(made, kind, quality=options.quality)
+    encoded = encode_picture(made, kind, quality=options.quality, subsampling=options.subsampling)
     task.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(task.target, encoded)
     return FileOutcome(task.source, "done", notes=(*job.notes, *made.notes))
@@ -192,8 +206,11 @@ def _check_writable(wanted: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(wanted))
 
 
-def _up(picture: Picture, options: RescaleOptions) -> _Job:
-    """The LR picture as it was made, and how to bring it back: as it says, or as the options say."""
+def _up(picture: Picture, options: RescaleOptions, jpeg_quality: int | None) -> _Job:
+    """The LR picture as it was made, and how to bring it back: as it says, or as the options say.
+
+    ``jpeg_quality`` is that of its file, if it is a JPEG.
+    """
     notes = [*picture.notes]
     try:
         record = record_of(picture)
@@ -205,9 +222,10 @@ def _up(picture: Picture, options: RescaleOptions) -> _Job:
         problem = edited(picture, record)
     if problem:
         if options.choice.model is None:
-            raise ImageError(
-                f"{problem}; pass --model (and --weights and --size WxH as they apply) to go by these"
-            )
+            ways = "--model (and --weights and --size WxH as they apply) to go by these"
+            if jpeg_quality is not None:
+                ways += f"; as of a JPEG by downscale: --model {JPEG_MODEL} --weights JPEG90"
+            raise ImageError(f"{problem}; pass {ways}")
         notes.append(f"{problem}; brought back by the options alone")
     if record is None or problem:
         network = load(options.choice)
@@ -215,8 +233,13 @@ def _up(picture: Picture, options: RescaleOptions) -> _Job:
         network = load(choice_for(record, options.choice))
         if network.sha256 != record.weights_sha256:
             notes.append(f"it was made with other weights, of {record.model}")
-        if record.pixels_sha256 is None:
+        if record.pixels_sha256 is None and jpeg_trained(network) is None:
             notes.append("LR was stored with loss, which shows in what is brought back")
+    trained = jpeg_trained(network)
+    if jpeg_quality is not None and trained is not None and jpeg_quality < trained:
+        notes.append(
+            f"it is a JPEG of quality {jpeg_quality}, below {trained}, which the weights were trained for"
+        )
     scale = network.model.scale
     size = options.size or (picture.size[0] * scale, picture.size[1] * scale)
     if options.size is None and record is not None and not problem and record.scale == scale:

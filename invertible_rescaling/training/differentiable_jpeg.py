@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from invertible_rescaling.errors import ShapeError, ValueRangeError
+from invertible_rescaling.images.jpeg import CHROMA, LUMA
 
 __all__ = ["Rounding", "Subsampling", "jpeg"]
 
@@ -16,24 +17,6 @@ Subsampling = Literal["4:2:0", "4:4:4"]
 Rounding = Literal["straight-through", "soft"]
 _Matrix = tuple[tuple[int, int, int], ...]
 
-# ITU-T T.81, tables K.1 and K.2, row by row.
-_LUMA = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
-_CHROMA = (
-    (17, 18, 24, 47, 99, 99, 99, 99),
-    (18, 21, 26, 66, 99, 99, 99, 99),
-    (24, 26, 56, 99, 99, 99, 99, 99),
-    (47, 66, 99, 99, 99, 99, 99, 99),
-    *((99,) * 8,) * 4,
-)
 # JFIF: full range, the matrix of BT.601, in 65536ths.
 _TO_YCC = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))
 _TO_RGB = ((65536, 0, 91881), (65536, -22554, -46802), (65536, 116130, 0))
@@ -106,7 +89,7 @@ def _steps(quality: float | Tensor, image: Tensor) -> Tensor:
             raise ValueRangeError(f"the quality of JPEG is 1 to 100, got {quality}")
         wanted = image.new_full(image.shape[:1], round(quality))
     percent = torch.where(wanted < 50, torch.floor(5000 / wanted), 200 - 2 * wanted)
-    base = image.new_tensor((_LUMA, _CHROMA))
+    base = image.new_tensor((LUMA, CHROMA))
     return torch.floor((base * percent.view(-1, 1, 1, 1) + 50) / 100).clamp(1, 255)
 
 

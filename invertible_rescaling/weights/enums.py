@@ -1,6 +1,6 @@
 """Trained weights: one enum per model, and the file that an argument ``weights=`` stands for.
 
-What is known of a member lies in ``files/MODEL_vN.json``, beside the file itself;
+What is known of a member lies in ``files/MODEL_vN.json`` or ``MODEL_jpegQ.json``, beside the file itself;
 ``tools/ship_weights.py`` measures a checkpoint and writes both.
 """
 
@@ -45,6 +45,8 @@ class Weights:
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
             ``ssim_y`` and ``psnr_lr`` (LR against bicubic; ``None`` where LR is bicubic's), by the convention
             of ``tools/evaluate.py``.
+        through: of weights that were trained for an LR stored with loss: ``codec``, ``quality``,
+            ``subsampling``, and ``metrics`` through it, with bicubic's ``psnr_rgb_bicubic`` beside them.
     """
 
     file: str
@@ -58,6 +60,7 @@ class Weights:
     training_data: list[dict[str, Any]]
     recipe: dict[str, Any]
     metrics: dict[str, dict[str, float | None]]
+    through: dict[str, Any] | None = None
 
 
 _FIELDS = tuple(field.name for field in fields(Weights))
@@ -75,6 +78,8 @@ class _Members(EnumType):
 
 class WeightsEnum(Enum, metaclass=_Members):
     """The sets of weights that are shipped for one model: ``V1``, ``V2``, ..., and ``DEFAULT``, the newest.
+
+    ``JPEG90`` and the like, where a model has them, are for an LR that is stored as JPEG of that quality.
 
     A member gives its data as attributes (``member.metrics``) and, whole, as ``member.value``, a
     :class:`Weights`. A model without shipped weights has an enum without members.
@@ -122,18 +127,24 @@ def _class_name(model: str) -> str:
 
 def read_members(model: str, folder: Path) -> type[WeightsEnum]:
     """Make a model's enum of the JSON files in a folder."""
-    versions: dict[int, Weights] = {}
-    for path in folder.glob(f"{model}_v*.json"):
+    found: dict[tuple[str, int], Weights] = {}
+    for path in folder.glob(f"{model}_*.json"):
+        name = re.fullmatch(r"(v|jpeg)(\d+)", path.stem.removeprefix(f"{model}_"))
+        if name is None:
+            continue
         try:
-            version = int(path.stem.removeprefix(f"{model}_v"))
-            versions[version] = Weights(**json.loads(path.read_text(encoding="utf-8")))
+            found[name[1], int(name[2])] = Weights(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{path} is damaged ({type(error).__name__}: {error}); install invertible_rescaling again"
             ) from error
-    members = {f"V{version}": versions[version] for version in sorted(versions)}
-    if members:
-        members["DEFAULT"] = versions[max(versions)]
+    versions = sorted(number for kind, number in found if kind == "v")
+    members = {f"V{version}": found["v", version] for version in versions}
+    members |= {
+        f"{kind.upper()}{number}": found[kind, number] for kind, number in sorted(found) if kind != "v"
+    }
+    if versions:
+        members["DEFAULT"] = found["v", versions[-1]]
     make: Any = WeightsEnum  # a type checker follows calls that make enums only if they spell the members out
     enum: type[WeightsEnum] = make(f"{_class_name(model)}_Weights", members, module=__name__)
     enum.__doc__ = f"Trained weights of ``{model}``; see :class:`WeightsEnum`."

@@ -1,11 +1,12 @@
 """What is measured: bicubic, and models trained and untrained, each as a row of the table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evaluation.origin import UNKNOWN, Origin, of_file, of_recipe
 from evaluation.task import Task
@@ -15,6 +16,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, model_rescale
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.super_resolution import SuperResolver
+from invertible_rescaling.training.degradations import degradation_of
 from invertible_rescaling.weights import weights_of
 
 SEED = 0
@@ -39,12 +41,31 @@ class Row:
     origin: Origin = UNKNOWN
 
 
-def bicubic_rows(scale: int) -> list[Row]:
+def bicubic_rows(task: Task) -> list[Row]:
     """Bicubic by its two usual kernels."""
+    kernels = {"bicubic (MATLAB's kernel, a = -0.5)": True, "bicubic (enlarged with a = -0.75)": False}
     return [
-        Row("bicubic (MATLAB's kernel, a = -0.5)", "bicubic", bicubic_rescale(scale, antialias=True)),
-        Row("bicubic (enlarged with a = -0.75)", "bicubic", bicubic_rescale(scale, antialias=False)),
+        Row(
+            name,
+            "bicubic",
+            bicubic_rescale(task.scale, antialias=kernel, through=through_of(task), seed=SEED),
+        )
+        for name, kernel in kernels.items()
     ]
+
+
+def through_of(task: Task) -> Callable[[Tensor], Tensor] | None:
+    """What happens to LR.
+
+    Raises:
+        ConfigError: it is no degradation, or one that changes what should come of LR.
+    """
+    if task.through is None:
+        return None
+    degradation = degradation_of([task.through])
+    if not degradation.keeps_hr:
+        raise ConfigError(f"--through {task.through} changes what should come back; name a codec")
+    return lambda lr: degradation(lr, lr)[0]
 
 
 def model_rows(task: Task, problems: list[str]) -> list[Row]:
@@ -111,7 +132,8 @@ def model_row(
         label = f"{name} (x{model.scale} {model.architecture}, on bicubic LR)"
     tiles: dict[str, Any] = {"tile": task.tile, "overlap": task.overlap}
     tiles = {} if isinstance(model, SuperResolver) else tiles
-    return Row(label, kind, model_rescale(model, seed=SEED, **tiles), facts | {"config": config}, origin)
+    rescale = model_rescale(model, seed=SEED, through=through_of(task), **tiles)
+    return Row(label, kind, rescale, facts | {"config": config}, origin)
 
 
 def check_model(model: Any, task: Task, what: str) -> AnyModel:

@@ -34,6 +34,7 @@ def convention(task: Task) -> list[str]:
         f"SSIM: {SSIM_WINDOW}x{SSIM_WINDOW} Gaussian window, sigma 1.5, where it fits wholly into the image.",
         "LR: PSNR of the 8-bit LR against the 8-bit bicubic LR (a = -0.5, antialiased), RGB, uncropped.",
         f"Random latents are drawn with seed {SEED} for each image.",
+        *([] if task.through is None else [f"LR goes through {task.through} before it is brought back."]),
         *([] if task.tile is None else [f"Rescalers work in tiles of {task.tile} HR pixels{around}."]),
     ]
 
@@ -96,6 +97,7 @@ def to_json(report: Report) -> str:
         "scale": task.scale,
         "border": task.scale,
         "latent": task.latent,
+        "through": task.through,
         "tile": task.tile,
         "overlap": task.overlap,
         "device": str(task.device),

@@ -20,6 +20,7 @@ class Task:
         device: to measure on.
         json: a file for the figures, or "-" for the standard output.
         limit: how many images of each benchmark are taken.
+        through: what happens to LR before it is brought back, in the words of ``--through``.
         tile, overlap: for the models' downscale and upscale.
         paper: whether the table is the paper's Table 1.
         picture: a file for crops of one image by every row, like the paper's Fig. 6.
@@ -35,6 +36,7 @@ class Task:
     device: torch.device = field(default_factory=partial(torch.device, "cpu"))
     json: str | None = None
     limit: int | None = None
+    through: str | None = None
     tile: int | None = None
     overlap: int | None = None
     paper: bool = False
