@@ -198,6 +198,10 @@ def roundtrip(
             metavar="CODEC:QUALITY", help="Store LR with loss between: jpg:85, webp:80, avif:70, jxl:90."
         ),
     ] = None,
+    codecs: Annotated[
+        bool,
+        typer.Option("--codecs", help="Compare with jpg, webp, avif and jxl of the original at LR's bytes."),
+    ] = False,
     rows: Annotated[int, typer.Option(min=0, help="Of the picture, at most; 0 for none.")] = 8,
     force: Force = False,
     max_pixels: MaxPixels = None,
@@ -213,6 +217,7 @@ def roundtrip(
         device,
         tile,
         through,
+        codecs,
         rows,
         force,
         max_pixels,

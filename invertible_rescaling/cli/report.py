@@ -13,7 +13,7 @@ from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_mu
 from invertible_rescaling.images import Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 from invertible_rescaling.images.formats import format_in
-from invertible_rescaling.images.lossy import Lossy
+from invertible_rescaling.images.lossy import Lossy, decompress, within
 from invertible_rescaling.pipeline.networks import Network
 from invertible_rescaling.pipeline.record import KEY, Record
 from invertible_rescaling.pipeline.rescale import stored, unit
@@ -71,6 +71,34 @@ def head(through: str | None = None) -> tuple[str, str]:
             *(through or "PNG", "PNG", "picture"),
         ),
     )
+
+
+CODECS = ("jpg", "webp", "avif", "jxl")
+
+
+def codecs_at(found: Comparison) -> dict[str, float]:
+    """PSNR in dB of the original stored by codecs, in as many bytes as LR; those that cannot are left out.
+
+    Raises:
+        MissingDependencyError, ImageError: a codec is not installed.
+    """
+    original = found.original.colour
+    if found.original.bits != 8:
+        return {}
+    figures = {}
+    for kind in CODECS:
+        best = within(original, kind, found.bytes["lr"])
+        if best is not None:
+            image = unit(_as(decompress(best[1], kind), original))
+            border = found.original.size[0] // found.lr.size[0]  # as of the other figures: the scale
+            figures[kind] = compare(image, unit(original), border=border, spaces=("rgb",))["psnr_rgb"]
+    return figures
+
+
+def codecs_row(figures: dict[str, float], what: str) -> str:
+    """In a line under a row."""
+    told = ", ".join(f"{kind} {figures[kind]:.2f}" if kind in figures else f"{kind} -" for kind in CODECS)
+    return f"{'':11}{what}: {told} dB"
 
 
 def mean_row(sums: dict[str, list[float]]) -> str:

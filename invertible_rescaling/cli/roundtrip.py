@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from invertible_rescaling.cli.report import Comparison, draw, head, mean_row, there_and_back
+from invertible_rescaling.cli.report import (
+    CODECS,
+    Comparison,
+    codecs_at,
+    codecs_row,
+    draw,
+    head,
+    mean_row,
+    there_and_back,
+)
 from invertible_rescaling.cli.rescaling import tile_of
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.files import write_atomically
@@ -27,6 +36,7 @@ def roundtrip(
     device: str,
     tile: str,
     through: str | None,
+    codecs: bool,
     rows: int,
     force: bool,
     max_pixels: int | None,
@@ -56,6 +66,7 @@ def roundtrip(
     for path, why in plan.failures:
         console.error(f"{path}: {why}")
     shown: list[Comparison] = []
+    others: list[dict[str, float]] = []
     sums: dict[str, list[float]] = {"ours": [], "bicubic": []}
     failed = len(plan.failures)
     try:
@@ -71,6 +82,9 @@ def roundtrip(
                     show(number)
                 for line in (*(head(through) if not sums["ours"] else ()), found.row()):
                     console.print(line)
+                if codecs:
+                    others.append(codecs_at(found))
+                    console.print(codecs_row(others[-1], "the original itself in as many bytes"))
                 for note in found.original.notes:
                     console.note(f"{note} ({source})")
                 for who, values in sums.items():
@@ -82,6 +96,10 @@ def roundtrip(
         return INTERRUPTED
     if len(sums["ours"]) > 1:
         console.print(mean_row(sums))
+        whole = {kind for kind in CODECS if all(kind in figures for figures in others)}
+        if others and whole:
+            means = {kind: sum(figures[kind] for figures in others) / len(others) for kind in whole}
+            console.print(codecs_row(means, "mean of the codecs that had all"))
     if shown:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, draw(shown))

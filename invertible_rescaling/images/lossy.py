@@ -59,6 +59,30 @@ class Lossy:
         return decompress(content, self.kind)
 
 
+def within(image: Tensor, kind: str, size: int) -> tuple[int, bytes] | None:
+    """The best quality at which a codec stores an image in so many bytes, and what it stores.
+
+    ``None`` where the lowest quality takes more. JPEG and AVIF are at 4:2:0, as most programs write them.
+
+    Args:
+        image: ``(1 or 3, H, W)``, uint8.
+        kind: as of :class:`Lossy`.
+        size: bytes.
+
+    Raises:
+        MissingDependencyError, ImageError: as :func:`recompress`.
+    """
+    low, high, best = 1, 100, None
+    while low <= high:
+        quality = (low + high) // 2
+        content = Lossy(kind, quality).encode(image)
+        if len(content) <= size:
+            low, best = quality + 1, (quality, content)
+        else:
+            high = quality - 1
+    return best
+
+
 def recompress(image: Tensor, kind: str, quality: int, subsampling: str = "4:2:0") -> Tensor:
     """Store an image by a lossy codec and read it again.
 
