@@ -89,7 +89,14 @@ def stop_after(monkeypatch, step):
     monkeypatch.setattr(Run, "_must_stop", lambda self, started: self.step >= step)
 
 
-@pytest.mark.parametrize(("model", "extra"), [("irn_x2", []), ("iirn_x2", ["--precision", "bf16"])])
+@pytest.mark.parametrize(
+    ("model", "extra"),
+    [
+        ("irn_x2", []),
+        ("iirn_x2", ["--precision", "bf16"]),
+        ("iirn_x2", ["--degrade", "jpeg:40-95", "none"]),
+    ],
+)
 def test_a_run_in_three_slices_equals_one_uninterrupted_to_the_last_bit(
     train, val, tmp_path, monkeypatch, model, extra
 ):
@@ -103,6 +110,17 @@ def test_a_run_in_three_slices_equals_one_uninterrupted_to_the_last_bit(
     assert losses(whole) == losses(cut)
     for name in ("last.safetensors", "best.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
+
+
+def test_a_run_is_validated_through_what_happens_to_lr(train, val, tmp_path):
+    def bicubic(out: str, *more: str) -> float:
+        assert train("--val", val, *more, out=out, steps=1) == 0
+        lines = map(json.loads, (tmp_path / out / "log.jsonl").read_text().splitlines())
+        return next(line["bicubic"]["psnr_rgb"] for line in lines if "bicubic" in line)
+
+    plain = bicubic("plain")
+    assert bicubic("stored", "--degrade", "jpeg:20") < plain
+    assert bicubic("brighter", "--degrade", "crop:0.5+brightness:0.5-2") == plain
 
 
 def test_the_log_drops_steps_that_are_made_again(train, tmp_path, monkeypatch):
