@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,6 +73,23 @@ def test_the_table_of_models_has_the_figures_of_their_records() -> None:
         rgb, luma = (" / ".join(f"{mean[key]:.2f}" for mean in means) for key in ("psnr_rgb", "psnr_y"))
         expected = [f"{member.parameters:,}", f"{costs[name]:,.0f}", rgb, luma, f"{means[0]['psnr_lr']:.1f}"]
         assert [cell.strip() for cell in cells.split("|")] == expected
+
+
+def test_the_table_of_weights_for_jpeg_has_the_figures_of_their_records() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "lossy.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` `(JPEG\d+)` \|(.*)\|$", page, flags=re.MULTILINE)
+    members = [(name, m.name) for name in list_models() for m in _members(name) if m.through is not None]
+    assert sorted((name, member) for name, member, _ in rows) == sorted(members)
+    for name, member, cells in rows:
+        metrics = getattr(weights_of(name), member).through["metrics"]
+        keys = ("psnr_rgb", "psnr_rgb_bicubic", "psnr_lr")
+        sets = ("Set5", "Set14", "BSD100")
+        expected = [" / ".join(f"{metrics[each][key]:.2f}" for each in sets) for key in keys]
+        assert [cell.strip() for cell in cells.split("|")] == expected
+
+
+def _members(name: str) -> list[Any]:
+    return list(weights_of(name)) if name in list_models(pretrained=True) else []
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
