@@ -27,7 +27,7 @@ def models() -> list[dict[str, Any]]:
     Returns:
         ``model``, ``kind`` (``rescaler``, or ``super-resolver``, to compare with), ``parameters``,
         ``weights`` (with ``(default)`` behind the newest), ``licence`` and, for each benchmark, PSNR in dB
-        on RGB.
+        on RGB; of weights for an LR stored as JPEG through that.
     """
     rows: list[dict[str, Any]] = []
     for name in list_models():
@@ -35,7 +35,8 @@ def models() -> list[dict[str, Any]]:
         if members:
             default = weights_of(name).DEFAULT
             kind = "super-resolver" if "architecture" in default.value.config else "rescaler"
-            rows += [_trained(name, kind, member, member is default) for member in reversed(members)]
+            members = sorted(reversed(members), key=lambda member: member.value.through is not None)
+            rows += [_trained(name, kind, member, member is default) for member in members]
             continue
         try:
             model = create_model(name)
@@ -50,12 +51,15 @@ def models() -> list[dict[str, Any]]:
 
 def _trained(name: str, kind: str, member: WeightsEnum, newest: bool) -> dict[str, Any]:
     known = member.value
-    figures = {key: known.metrics[key]["psnr_rgb"] for key in BENCHMARKS if key in known.metrics}
+    metrics = known.metrics if known.through is None else known.through["metrics"]
+    figures = {key: metrics[key]["psnr_rgb"] for key in BENCHMARKS if key in metrics}
     return {
         "model": name,
         "kind": kind,
         "parameters": known.parameters,
-        "weights": member.name + (" (default)" if newest else ""),
+        "weights": member.name
+        + (" (default)" if newest else "")
+        + (", of LR as jpg" if known.through else ""),
         "licence": known.licence,
         **{key: round(value, 2) for key, value in figures.items() if value is not None},
     }
