@@ -35,7 +35,8 @@ def models() -> list[dict[str, Any]]:
         if members:
             default = weights_of(name).DEFAULT
             kind = "super-resolver" if "architecture" in default.value.config else "rescaler"
-            members = sorted(reversed(members), key=lambda member: member.value.through is not None)
+            members = members[::-1]  # the newest first, those for JPEG after them
+            members.sort(key=lambda member: member.value.through is not None)
             rows += [_trained(name, kind, member, member is default) for member in members]
             continue
         try:
