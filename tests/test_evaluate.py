@@ -335,6 +335,22 @@ def test_a_system_of_the_paper_is_what_it_was_trained_as(
     assert [line[0] for line in paper_lines(out) if line[1:] and line[1].startswith("m (")] == [system]
 
 
+def test_lr_goes_through_a_codec_where_that_is_asked_for(
+    folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (folder, "--checkpoint", checkpoint)
+    _, plain, _ = run_json(capsys, *arguments)
+    code, stored, err = run_json(capsys, *arguments, "--through", "jpeg:30")
+    assert (code, err, stored["through"]) == (0, "", "jpeg:30")
+    assert any("LR goes through jpeg:30" in sentence for sentence in stored["convention"])
+    for row in (KERNEL_HALF, plain["rows"][-1]["name"]):
+        clean, lossy = (figures(report, row, "SetA") for report in (plain, stored))
+        assert lossy["psnr_rgb"] < clean["psnr_rgb"]
+        assert lossy["psnr_lr"] == clean["psnr_lr"]  # LR as it is stored, before
+    code, _, err = run(capsys, folder, "--through", "crop:0.5")
+    assert (code, "crop:0.5 changes what should come back" in err) == (2, True)
+
+
 def test_tiles_are_those_of_the_models_own_calls(
     folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

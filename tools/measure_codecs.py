@@ -13,23 +13,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from evaluation.measuring import read_hr
-from evaluation.methods import SEED
+from evaluation.methods import SEED, through_of
 from evaluation.report import align
 from invertible_rescaling import RescalingError, create_model
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, measure, model_rescale
 from invertible_rescaling.images import find_images
 from invertible_rescaling.models import AnyModel
-from invertible_rescaling.training.degradations import degradation_of
 
 CODECS = (
     *("none", "jpeg444:95", "jpeg444:90", "jpeg:95", "jpeg:90", "jpeg:80", "jpeg:70", "jpeg:50"),
     *("jpeg:90+jpeg:85", "webp:90", "webp:75", "avif:90"),
 )
-Through = Callable[[Tensor], Tensor]
 
 
 def table(
@@ -49,7 +46,7 @@ def table(
     cells = [heads]
     likeness: dict[str, float] = {}
     for codec in codecs:
-        through = through_of(codec)
+        through = through_of(None if codec == "none" else codec)
         rows: dict[str, Rescale] = {"bicubic": bicubic_rescale(scale, through=through, seed=SEED)}
         rows |= {name: model_rescale(model, through=through, seed=SEED) for name, model in made.items()}
         means = {name: mean(images, rescale, scale) for name, rescale in rows.items()}
@@ -67,16 +64,6 @@ def model_of(given: str) -> AnyModel:
     if not isinstance(model, AnyModel):
         raise ConfigError(f"{name} is a {type(model).__name__}, which enlarges nothing")
     return model.eval()
-
-
-def through_of(codec: str) -> Through | None:
-    """What happens to LR; nothing for ``none``."""
-    if codec == "none":
-        return None
-    degradation = degradation_of([codec])
-    if not degradation.keeps_hr:
-        raise ConfigError(f"{codec} changes what should come back; name a codec")
-    return lambda lr: degradation(lr, lr)[0]
 
 
 @torch.no_grad()

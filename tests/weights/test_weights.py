@@ -92,7 +92,9 @@ class Development:
     pretrained: Path
 
 
-def ship(checkpoint: Path, benchmarks: Path, out: Path, *more: str) -> int:
+def ship(
+    checkpoint: Path, benchmarks: Path, out: Path, *more: str, which: tuple[str, str] = ("--version", "1")
+) -> int:
     facts = [
         "--licence",
         "Apache-2.0",
@@ -106,7 +108,7 @@ def ship(checkpoint: Path, benchmarks: Path, out: Path, *more: str) -> int:
         "7",
     ]
     where = ["--benchmarks", str(benchmarks), "--out", str(out)]
-    chosen = ["--model", "iirn_x4", "--version", "1", "--accept-structure"]
+    chosen = ["--model", "iirn_x4", *which, "--accept-structure"]
     return ship_weights.main([str(checkpoint), *chosen, *facts, *where, *more])
 
 
@@ -849,6 +851,34 @@ def test_shipping_records_what_the_command_line_and_the_checkpoint_say(
         "recipe": recipe,
     }
     assert names(made.pretrained) == ["iirn_x4_v1.json", "iirn_x4_v1.safetensors"]
+
+
+def test_weights_for_jpeg_are_members_of_their_own(
+    made: Development, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made.pretrained, out)
+    for quality in ("90", "75"):
+        assert ship(made.checkpoint, made.benchmarks, out, which=("--jpeg", quality)) == 0
+    enum = read_members("iirn_x4", out)
+    assert [member.name for member in enum] == ["V1", "JPEG75", "JPEG90"]
+    assert enum.DEFAULT is enum.V1
+    assert enum.JPEG90.file == "iirn_x4_jpeg90.safetensors"
+    through = enum.JPEG90.through
+    assert {key: through[key] for key in ("codec", "quality", "subsampling")} == {
+        "codec": "jpg",
+        "quality": 90,
+        "subsampling": "4:2:0",
+    }
+    task = Task((made.benchmarks,), (made.checkpoint,), through="jpeg:90")
+    (benchmark,) = (report := evaluate(task)).benchmarks
+    figures = benchmark.figures[report.rows[-1].name]
+    assert through["metrics"]["Set5"]["psnr_rgb"] == pytest.approx(figures.psnr_rgb, abs=0.01)
+    assert through["metrics"]["Set5"]["psnr_rgb"] < enum.JPEG90.metrics["Set5"]["psnr_rgb"]
+    monkeypatch.setattr(enums, "PRETRAINED", out)
+    assert read_metadata(enum.JPEG90.locate())["metadata"]["member"] == "JPEG90"
+    with pytest.raises(SystemExit):
+        ship(made.checkpoint, made.benchmarks, out, which=("--jpeg", "0"))
 
 
 def test_half_precision_is_chosen_where_it_costs_nothing(

@@ -48,23 +48,23 @@ def bicubic_rows(task: Task) -> list[Row]:
         Row(
             name,
             "bicubic",
-            bicubic_rescale(task.scale, antialias=kernel, through=through_of(task), seed=SEED),
+            bicubic_rescale(task.scale, antialias=kernel, through=through_of(task.through), seed=SEED),
         )
         for name, kernel in kernels.items()
     ]
 
 
-def through_of(task: Task) -> Callable[[Tensor], Tensor] | None:
-    """What happens to LR.
+def through_of(words: str | None) -> Callable[[Tensor], Tensor] | None:
+    """What happens to LR, in the words of ``train --degrade``.
 
     Raises:
         ConfigError: it is no degradation, or one that changes what should come of LR.
     """
-    if task.through is None:
+    if words is None:
         return None
-    degradation = degradation_of([task.through])
+    degradation = degradation_of([words])
     if not degradation.keeps_hr:
-        raise ConfigError(f"--through {task.through} changes what should come back; name a codec")
+        raise ConfigError(f"{words} changes what should come back; name a codec")
     return lambda lr: degradation(lr, lr)[0]
 
 
@@ -132,7 +132,7 @@ def model_row(
         label = f"{name} (x{model.scale} {model.architecture}, on bicubic LR)"
     tiles: dict[str, Any] = {"tile": task.tile, "overlap": task.overlap}
     tiles = {} if isinstance(model, SuperResolver) else tiles
-    rescale = model_rescale(model, seed=SEED, through=through_of(task), **tiles)
+    rescale = model_rescale(model, seed=SEED, through=through_of(task.through), **tiles)
     return Row(label, kind, rescale, facts | {"config": config}, origin)
 
 
