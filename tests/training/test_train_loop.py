@@ -440,7 +440,7 @@ def test_nothing_but_corrupt_images_is_an_error(train, data, capsys):
         (["--patch", "64"], "smaller than a patch"),
         (["--weights", "missing.safetensors"], "missing.safetensors"),
         (["--weights", "DEFAULT"], "8 couplings a stage, and none can be left out"),
-        (["--weights", "V99"], "known: V2, DEFAULT"),
+        (["--weights", "V99"], "known: V3, DEFAULT"),
         (["--model", "srgan_x4", "--weights", "DEFAULT"], "weights are shipped for"),
         (["--sub-images", "12"], "--sub-images must be at least --patch"),
         (["--latent", "wavelets"], "'wavelet'"),
