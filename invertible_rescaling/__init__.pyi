@@ -1,4 +1,4 @@
-"""The package's names: for type checkers, and for ``__init__.py``, which imports what is asked for."""
+"""The package's names for type checkers; ``__init__.py`` imports them when they are asked for."""
 
 from . import (
     errors as errors,

@@ -266,6 +266,16 @@ def test_every_name_and_every_public_module_can_be_asked_for() -> None:
     assert not named & set(invertible_rescaling.__all__)  # a star brings no modules
 
 
+def test_type_checkers_are_told_of_the_same_names() -> None:
+    told: dict[str, tuple[str, ...]] = {}
+    for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            assert all(alias.asname == alias.name for alias in node.names)  # as a stub hands names on
+            told[node.module or ""] = tuple(alias.name for alias in node.names)
+    assert set(told.pop("")) == invertible_rescaling._MODULES
+    assert told == invertible_rescaling._NAMES
+
+
 def test_the_registry_knows_the_built_in_models_from_the_first() -> None:
     """Whichever of the library's modules is imported, and whoever registers first."""
     code = """
