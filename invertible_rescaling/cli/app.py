@@ -53,7 +53,9 @@ Jobs = Annotated[
 _BY_SUFFIX = "png by default, or by OUT's suffix"
 StoredFormat = Annotated[
     Literal["png", "tiff", "webp", "jpg"] | None,
-    typer.Option("--format", help=f"{_BY_SUFFIX}.", show_default=False),
+    typer.Option(
+        "--format", help=f"{_BY_SUFFIX}; jpg by weights for it, small_x4's if no --model.", show_default=False
+    ),
 ]
 RestoredFormat = Annotated[
     Literal["png", "tiff", "webp", "jpg", "original"] | None,

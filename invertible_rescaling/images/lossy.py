@@ -42,7 +42,7 @@ class Lossy:
             >>> Lossy.parse("jpg444:95")
             Lossy(kind='jpg', quality=95, subsampling='4:4:4')
         """
-        found = re.fullmatch(r"(jpg|webp|avif|jxl)(444)?:(100|[1-9]\d?)", text)
+        found = re.fullmatch(r"(jpg|webp|avif|jxl)(444)?:(100|[1-9]\d?)", text.replace("jpeg", "jpg"))
         if found is None or (found[2] and found[1] in ("webp", "jxl")):
             raise ConfigError(
                 f"{text!r} is no codec with a quality; known: jpg:85 (4:2:0), jpg444:95, webp:80, avif:70, "

@@ -8,7 +8,8 @@ References:
     Yang et al. 2023, *Self-Asymmetric Invertible Network for Compression-Aware Image Rescaling* (SAIN), and
     Xiao et al. 2022, *Invertible Rescaling Network and Its Extensions*, train for compressed LR.
 
-What is drawn at random is drawn for each image, by torch's generator of LR's device.
+What is drawn at random is drawn for each image, by torch's generator of LR's device. The module is long for its
+docstrings: each degradation is a dozen lines, and they are found in one place.
 """
 
 import re
@@ -66,6 +67,10 @@ class Degradation(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def of_lr(self, lr: Tensor) -> Tensor:
+        """LR as it arrives, for a degradation that keeps HR."""
+        return self(lr, lr)[0]  # type: ignore[no-any-return]
 
 
 class Clean(Degradation):
@@ -358,7 +363,7 @@ def _chain(text: str) -> Degradation:
 def _one(text: str) -> Degradation:
     if text == "none":
         return Clean()
-    found = re.fullmatch(r"(\w+):(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", text)
+    found = re.fullmatch(r"(\w+):(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?", text.replace("jpg", "jpeg"))
     if found is None or found[1] not in _KINDS:
         known = ", ".join(f"{name}:A-B" for name in _KINDS)
         raise ConfigError(f"{text!r} is no degradation; known: {known} and none, joined by +")

@@ -544,4 +544,4 @@ def _in_validation(degradation: Degradation | None) -> Callable[[Tensor], Tensor
     """What LR goes through where a run is measured: nothing that changes what should come of it."""
     if degradation is None or not degradation.keeps_hr:
         return None
-    return lambda lr: degradation(lr, lr)[0]
+    return degradation.of_lr

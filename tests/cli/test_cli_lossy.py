@@ -134,6 +134,10 @@ def test_as_many_bytes_are_no_more() -> None:
         assert within(image, kind, 10) is None
 
 
+def test_a_codec_may_be_spelt_as_training_does() -> None:
+    assert Lossy.parse("jpeg444:95") == Lossy.parse("jpg444:95") == Lossy("jpg", 95, "4:4:4")
+
+
 def test_roundtrip_refuses_other_codecs_and_deep_pictures(tmp_path, capsys, photo) -> None:
     for codec in ("gif:80", "jpg", "jpg:0", "webp444:80", "jpg:101"):
         refused = run(capsys, "roundtrip", photo, "--rows", 0, "--through", codec)

@@ -225,6 +225,7 @@ def test_qualities_are_drawn_between_their_ends() -> None:
 
 def test_words_make_degradations() -> None:
     assert repr(degradation_of(["jpeg444:90"])) == repr(JPEG(90, "4:4:4"))
+    assert repr(degradation_of(["jpg:75-95"])) == repr(JPEG((75, 95)))  # as roundtrip --through spells it
     made = degradation_of(["none", "crop:0.5-1+jpeg:75-95", "webp:80", "avif:60-90", "brightness:0.8-1.2"])
     assert isinstance(made, OneOf)
     kinds = [type(part) for part in made.parts]

@@ -65,7 +65,7 @@ def through_of(words: str | None) -> Callable[[Tensor], Tensor] | None:
     degradation = degradation_of([words])
     if not degradation.keeps_hr:
         raise ConfigError(f"{words} changes what should come back; name a codec")
-    return lambda lr: degradation(lr, lr)[0]
+    return degradation.of_lr
 
 
 def model_rows(task: Task, problems: list[str]) -> list[Row]:
