@@ -8,8 +8,8 @@ References:
     Yang et al. 2023, *Self-Asymmetric Invertible Network for Compression-Aware Image Rescaling* (SAIN), and
     Xiao et al. 2022, *Invertible Rescaling Network and Its Extensions*, train for compressed LR.
 
-What is drawn at random is drawn for each image, by torch's generator of LR's device. The module is long for its
-docstrings: each degradation is a dozen lines, and they are found in one place.
+What is drawn at random is drawn for each image, by torch's generator of LR's device. The module is long for
+its docstrings: each degradation is a dozen lines, and they are found in one place.
 """
 
 import re
