@@ -150,11 +150,11 @@ def fill(buffer: Tensor, x: Tensor, layers: DenseLayers, *, pool: bool = True) -
 
 def mean_of(x: Tensor) -> Tensor:
     """Means over the pixels, ``(B, C, H, W) -> (B, C, 1, 1)``, in float32 at least."""
-    pixels = _pixel_by_pixel(x)
+    dtype, pixels = torch.promote_types(x.dtype, torch.float32), _pixel_by_pixel(x)
     if pixels is None:
-        return x.mean((2, 3), keepdim=True, dtype=torch.float32)
+        return x.mean((2, 3), keepdim=True, dtype=dtype)
     batch, width, channels = x.shape[0], x.shape[3], x.shape[1]
-    means = pixels.mean(1, dtype=torch.float32).view(batch, width, channels).mean(1)
+    means = pixels.mean(1, dtype=dtype).view(batch, width, channels).mean(1)
     return means.view(batch, channels, 1, 1)
 
 

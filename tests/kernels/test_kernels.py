@@ -12,6 +12,7 @@ from strategies import uniform
 from tolerances import AUTOCAST_SUBNET, KINKED, SAME
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
+from torch.nn import functional as F
 
 from invertible_rescaling import (
     CRDB,
@@ -23,6 +24,7 @@ from invertible_rescaling import (
     irn_x4,
 )
 from invertible_rescaling.kernels import dense, dense_function, dispatch, fast_kernels, workspace
+from invertible_rescaling.kernels.dense_backward import Gradients
 from invertible_rescaling.kernels.narrow_conv import conv3x3, is_narrow
 from invertible_rescaling.kernels.workspace import scratch
 from invertible_rescaling.testing import randomize
@@ -38,7 +40,9 @@ LAYOUTS = {
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use the kernels on the smallest images too, and in several strips, so that small tests see it all."""
+    """Use the kernels on the smallest images too, and in several strips, so that small tests see it all; and
+    in float64, where rounding hides nothing."""
+    monkeypatch.setattr(dense_function, "_DTYPES", (torch.float32, torch.float64))
     monkeypatch.setattr(dense_function, "_LEAST_PIXELS", 0)
     monkeypatch.setattr(dense, "_STRIP_VALUES", 1)
     monkeypatch.setattr(dense, "_LEAST_ROWS", 5)
@@ -130,6 +134,64 @@ def test_gradients_equal_the_plain_ones(
             torch.testing.assert_close(a, b, atol=SAME[dtype] * (1 + float(b.abs().max())), rtol=0)
         else:
             assert (a - b).norm() <= KINKED * (1 + b.norm())
+
+
+def _largest_error(kind: type[nn.Module], channels: tuple[int, int], growth: int) -> float:
+    """Of the kernels' gradients in float32, against the plain modules' in float64: the largest of all
+    parameters' and the input's, relative to its norm."""
+    network, x, grad = _clear_of_kinks(kind, channels, growth)
+    fast = _gradients(copy.deepcopy(network).float(), x.float().requires_grad_(), grad.float())
+    with fast_kernels(False):
+        plain = _gradients(network, x.requires_grad_(), grad)
+    return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(fast, plain, strict=True))
+
+
+def _clear_of_kinks(
+    kind: type[nn.Module], channels: tuple[int, int], growth: int
+) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network in float64, an input and a gradient, of which rounding to float32 puts no activation on the
+    other side of a kink, and no other pixel at a maximum."""
+    for seed in range(100):
+        torch.manual_seed(seed)
+        network = randomize(kind(*channels, growth=growth), 0.5).float().double()
+        x = torch.randn(3, channels[0], 9, 8).double()
+        with torch.no_grad(), fast_kernels(False):
+            features = _features(network, x).flatten(2)
+        highest = features.topk(2, dim=2).values
+        gap = min(float(features.abs().min()), float((highest[..., 0] - highest[..., 1]).min()))
+        if gap > 1e-5:
+            return network, x, torch.randn(3, channels[1], 9, 8).double()
+    raise AssertionError("each of a hundred networks has an activation at a kink")
+
+
+def _features(network: nn.Module, x: Tensor) -> Tensor:
+    """The input and all that the hidden convolutions make of it."""
+    for conv in network.features.convs:
+        found = F.conv2d(x, conv.weight, conv.bias, padding=conv.dilation, dilation=conv.dilation)
+        x = torch.cat((x, F.leaky_relu(found, 0.2)), dim=1)
+    return x
+
+
+OF_SHIPPED_MODELS = [(CRDB, (3, 9), 16), (CRDB, (9, 3), 8), (DenseBlock, (3, 9), 12)]
+
+
+@pytest.mark.parametrize(("kind", "channels", "growth"), OF_SHIPPED_MODELS)
+def test_gradients_in_float32_are_those_of_float64(kind, channels, growth) -> None:
+    assert _largest_error(kind, channels, growth) < SAME[torch.float32]
+
+
+@pytest.mark.parametrize(("kind", "channels", "growth"), OF_SHIPPED_MODELS)
+def test_a_weight_gradient_that_is_a_little_wrong_would_be_noticed(
+    kind, channels, growth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Gradients.result
+
+    def wrong(self: Gradients) -> list[Tensor | None]:
+        self.last *= 1.015
+        return right(self)
+
+    monkeypatch.setattr(Gradients, "result", wrong)
+    assert _largest_error(kind, channels, growth) > 1e-2
 
 
 def test_equal_maxima_share_their_gradient() -> None:
@@ -349,7 +411,8 @@ def test_a_rescaler_gives_the_same_both_ways(factory, latent, batch, side, layou
         torch.testing.assert_close(*both(lambda: torch.cat(model(even), 1)), atol=1e-5, rtol=0)
 
 
-def test_the_kernels_are_what_runs(used: list[int]) -> None:
+def test_the_kernels_are_what_runs(used: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_function, "_DTYPES", (torch.float32,))  # as it is outside these tests
     model, hr = iirn_x4(blocks=1), torch.rand(1, 3, 32, 32)
     model.upscale(model.downscale(hr))
     assert len(used) == 12
