@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -147,6 +149,57 @@ def test_distributed_training(tmp_path) -> None:
         del wrapped
     finally:
         torch.distributed.destroy_process_group()
+
+
+OF_ONE_PROCESS = """
+import sys
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from invertible_rescaling import iirn_x2
+from invertible_rescaling.losses import RescalingLoss
+from invertible_rescaling.testing import randomize
+
+class BothWays(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return RescalingLoss()(self.model, x).total
+
+rank, store = int(sys.argv[1]), sys.argv[2]
+torch.manual_seed(0)
+model = randomize(iirn_x2(blocks=2).double())
+torch.manual_seed(1)
+batches = torch.rand(2, 2, 3, 8, 8, dtype=torch.float64)
+parameters = list(model.parameters())
+plain = torch.autograd.grad(sum(BothWays(model)(hr) for hr in batches) / 2, parameters)
+torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+wrapped = DistributedDataParallel(BothWays(model.enable_reversible_backprop()))
+for _ in range(2):
+    model.zero_grad()
+    wrapped(batches[rank]).backward()
+    for parameter, expected in zip(parameters, plain, strict=True):
+        assert (parameter.grad - expected).abs().max() <= 1e-8 * (1 + expected.abs().max())
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_get_the_mean_of_their_gradients(tmp_path) -> None:
+    """Each has a batch of its own, so that either's own gradients would fail."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OF_ONE_PROCESS, str(rank), str(tmp_path / "store")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (0, "equal\n"), err
 
 
 def _note(reduced: list[int], bucket) -> torch.futures.Future:

@@ -1,6 +1,7 @@
 """Independent tiles against the whole, their memory, and what is refused."""
 
 import sys
+import weakref
 from functools import partial
 from typing import Any
 
@@ -163,6 +164,64 @@ def _largest(side: int, options: dict[str, int]) -> list[list[int]]:
 def test_memory_of_independent_tiles_does_not_grow_with_the_image() -> None:
     options = {"tile": 32, "overlap": 8}
     assert _largest(192, options) == _largest(96, options)
+
+
+class Live(TorchDispatchMode):
+    """The most bytes that storages of anything computed within the block took at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holders: dict[int, int] = {}  # tensors of each storage
+        self.known: set[int] = set()
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and id(tensor) not in self.known:
+                self.known.add(id(tensor))
+                storage = tensor.untyped_storage()
+                at, size = storage.data_ptr(), storage.nbytes()
+                self.now += 0 if self.holders.get(at) else size
+                self.most = max(self.most, self.now)
+                self.holders[at] = self.holders.get(at, 0) + 1
+                weakref.finalize(tensor, self.drop, id(tensor), at, size)
+        return out
+
+    def drop(self, tensor: int, at: int, size: int) -> None:
+        self.known.discard(tensor)
+        self.holders[at] -= 1
+        self.now -= 0 if self.holders[at] else size
+
+
+def _most_bytes(model: InvertibleRescaler, options: dict[str, int]) -> tuple[int, int]:
+    """At one time, down and up."""
+    hr = torch.rand(1, 3, 128, 128)
+    with Live() as down:
+        lr = model.downscale(hr, **options)
+    with Live() as up:
+        model.upscale(lr, **options)
+    return down.most, up.most
+
+
+def _of_couplings(blocks: int) -> InvertibleRescaler:
+    return InvertibleRescaler(2, blocks=blocks, subnet=partial(DenseBlock, growth=2)).eval()
+
+
+@pytest.mark.parametrize("options", [{"tile": 32, "overlap": 8}, {"tile": 32}], ids=["independent", "exact"])
+def test_memory_of_tiles_does_not_grow_with_the_couplings(options: dict[str, int]) -> None:
+    few, many = (_most_bytes(_of_couplings(blocks), options) for blocks in (2, 7))
+    for of_few, of_many in zip(few, many, strict=True):
+        assert 0 < of_many == of_few
+
+
+def test_couplings_that_keep_what_they_made_would_be_noticed() -> None:
+    kept: list[Any] = []
+    many = _of_couplings(7)
+    for coupling in many.flow:
+        coupling.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    options = {"tile": 32, "overlap": 8}
+    assert _most_bytes(many, options)[0] > 1.5 * _most_bytes(_of_couplings(2), options)[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
