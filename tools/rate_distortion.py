@@ -25,7 +25,7 @@ from invertible_rescaling import RescalingError, create_model
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, compare, measure, model_rescale
 from invertible_rescaling.images import Picture, encode_picture, find_images, from_uint8, to_uint8
-from invertible_rescaling.images.lossy import Lossy, decompress
+from invertible_rescaling.images.lossy import Lossy, within
 from invertible_rescaling.models import AnyModel
 
 CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jxl": "JPEG XL"}
@@ -98,19 +98,8 @@ class Original:
 
     def psnr(self, codec: Lossy, border: int) -> float:
         """What is left of it, on RGB, in dB."""
-        back = from_uint8(decompress(self.stored(codec), codec.kind)[None])
+        back = from_uint8(codec.decode(self.stored(codec))[None])
         return min(compare(back, self.image, border=border, spaces=("rgb",))["psnr_rgb"], LOSSLESS)
-
-    def within(self, kind: str, size: int) -> Lossy | None:
-        """A codec at its best quality that takes no more bytes; ``None`` where none does."""
-        low, high, best = 1, 100, None
-        while low <= high:
-            codec = Lossy(kind, (low + high) // 2)
-            if len(self.stored(codec)) <= size:
-                low, best = codec.quality + 1, codec
-            else:
-                high = codec.quality - 1
-        return best
 
 
 @dataclass(frozen=True)
@@ -138,7 +127,7 @@ def cost(way: Way, originals: Sequence[Original]) -> Cost:
         bits.append(original.bits(size))
         ours.append(min(found.figures["psnr_rgb"], LOSSLESS))
         for kind, values in others.items():
-            codec = original.within(kind, size)
+            codec = within(kind, size, original.stored)
             if codec is not None:
                 values.append(original.psnr(codec, way.scale))
     whole = {kind: mean(values) for kind, values in others.items() if len(values) == len(originals)}

@@ -13,7 +13,7 @@ from invertible_rescaling.evaluation import bicubic_rescale, compare, crop_to_mu
 from invertible_rescaling.images import Picture, decode_picture, encode_picture, fit_metadata
 from invertible_rescaling.images.contact_sheet import SIDE, Panel, compose
 from invertible_rescaling.images.formats import format_in
-from invertible_rescaling.images.lossy import Lossy, decompress, within
+from invertible_rescaling.images.lossy import Lossy, within
 from invertible_rescaling.pipeline.networks import Network
 from invertible_rescaling.pipeline.record import KEY, Record
 from invertible_rescaling.pipeline.rescale import stored, unit
@@ -87,9 +87,9 @@ def codecs_at(found: Comparison) -> dict[str, float]:
         return {}
     figures = {}
     for kind in CODECS:
-        best = within(original, kind, found.bytes["lr"])
-        if best is not None:
-            image = unit(_as(decompress(best[1], kind), original))
+        codec = within(kind, found.bytes["lr"], lambda codec: codec.encode(original))
+        if codec is not None:
+            image = unit(_as(codec.decode(codec.encode(original)), original))
             border = found.original.size[0] // found.lr.size[0]  # as of the other figures: the scale
             figures[kind] = compare(image, unit(original), border=border, spaces=("rgb",))["psnr_rgb"]
     return figures

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,27 +60,33 @@ class Lossy:
         return decompress(content, self.kind)
 
 
-def within(image: Tensor, kind: str, size: int) -> tuple[int, bytes] | None:
-    """The best quality at which a codec stores an image in so many bytes, and what it stores.
+def within(kind: str, size: int, encode: Callable[[Lossy], bytes]) -> Lossy | None:
+    """A codec at the best quality that takes so many bytes; ``None`` where the lowest takes more.
 
-    ``None`` where the lowest quality takes more. JPEG and AVIF are at 4:2:0, as most programs write them.
+    JPEG and AVIF are at 4:2:0, as most programs write them.
 
     Args:
-        image: ``(1 or 3, H, W)``, uint8.
         kind: as of :class:`Lossy`.
         size: bytes.
+        encode: what is stored, such as ``lambda codec: codec.encode(image)``.
 
     Raises:
         MissingDependencyError, ImageError: as :func:`recompress`.
+
+    Example:
+        >>> import torch
+        >>> from invertible_rescaling.images.lossy import within
+        >>> image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+        >>> within("jpg", 2000, lambda codec: codec.encode(image))
+        Lossy(kind='jpg', quality=100, subsampling='4:2:0')
     """
     low, high, best = 1, 100, None
     while low <= high:
-        quality = (low + high) // 2
-        content = Lossy(kind, quality).encode(image)
-        if len(content) <= size:
-            low, best = quality + 1, (quality, content)
+        codec = Lossy(kind, (low + high) // 2)
+        if len(encode(codec)) <= size:
+            low, best = codec.quality + 1, codec
         else:
-            high = quality - 1
+            high = codec.quality - 1
     return best
 
 
