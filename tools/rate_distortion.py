@@ -155,6 +155,18 @@ def table(costs: dict[str, Cost]) -> list[str]:
     return align(cells)
 
 
+def label(way: str) -> str:
+    """A way in few words.
+
+    Example:
+        >>> label("small_x4:DEFAULT"), label("small_x4:JPEG90@jpeg:90"), label("bicubic:4@jpeg:90")
+        ('small_x4', 'small_x4 JPEG90', 'bicubic x4 as jpeg:90')
+    """
+    made, _, stored = way.partition("@")
+    name = made.replace(":DEFAULT", "").replace("bicubic:", "bicubic x").replace(":", " ")
+    return name if not stored or "JPEG" in made else f"{name} as {stored}"
+
+
 def draw(costs: dict[str, Cost], curves: dict[str, list[Cost]], folder: Path, out: Path) -> None:
     """Write the picture: codecs as curves, ways as points."""
     import matplotlib.pyplot as plt
@@ -162,10 +174,11 @@ def draw(costs: dict[str, Cost], curves: dict[str, list[Cost]], folder: Path, ou
     figure, axis = plt.subplots(figsize=(8.4, 5.4))
     for kind, line in curves.items():
         axis.plot([c.bits for c in line], [c.psnr for c in line], linewidth=1.2, label=CODECS[kind])
-    for name, found in costs.items():
-        label = name.replace(":DEFAULT", "").replace("@", " as ")
-        axis.plot(found.bits, found.psnr, "o", color="black", markersize=5)
-        axis.annotate(label, (found.bits, found.psnr), xytext=(6, -4), textcoords="offset points", fontsize=8)
+    for number, (name, found) in enumerate(costs.items()):
+        at = (found.bits, found.psnr)
+        below = -9 if number % 2 else 2  # neighbours are told apart
+        axis.plot(*at, "o", color="black", markersize=5)
+        axis.annotate(label(name), at, xytext=(6, below), textcoords="offset points", fontsize=8)
     axis.set(
         xscale="log",
         xlabel="bits for each pixel of HR",

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ def ship(options: argparse.Namespace) -> Weights:
         report = measure(list(files.values()), model.scale, options)
         dtype = choose(report, list(files))
         through = measure_through(files[dtype], model.scale, options) if options.jpeg else None
+        if through is not None:
+            through["lowest_quality"] = lowest_quality(facts["recipe"], options.jpeg)
         content = files[dtype].read_bytes()
     cost = count(model, HR_SIZE)
     weights = Weights(
@@ -218,6 +221,17 @@ def measure_through(file: Path, scale: int, options: argparse.Namespace) -> dict
         kernels = [benchmark.figures[row.name].psnr_rgb for row in report.rows if row.kind == "bicubic"]
         found[benchmark.name]["psnr_rgb_bicubic"] = round(max(kernels), 5)
     return {"codec": "jpg", "quality": options.jpeg, "subsampling": "4:2:0", "metrics": found}
+
+
+def lowest_quality(recipe: dict[str, Any], measured: int) -> int:
+    """Of JPEG, that training drew; the measured one where it drew none.
+
+    Example:
+        >>> lowest_quality({"degrade": ["jpeg:85-95", "none"]}, 90)
+        85
+    """
+    drawn = [re.search(r"jpeg\w*:(\d+)", text) for text in recipe.get("degrade") or ()]
+    return min((int(found[1]) for found in drawn if found), default=measured)
 
 
 def choose(report: Report, candidates: Sequence[str]) -> str:

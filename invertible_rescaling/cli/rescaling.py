@@ -55,8 +55,10 @@ def rescale(
     if robust is not None:
         wanted = replace(wanted, choice=robust.choice, quality=robust.quality, subsampling=robust.subsampling)
         console.note(robust.cost)
-        if robust.quality < robust.trained:
-            console.note(f"quality {robust.quality} is below {robust.trained}, which they were trained for")
+        if robust.quality < robust.lowest:
+            console.note(
+                f"quality {robust.quality} is below {robust.lowest}, the lowest that they were trained for"
+            )
     if wanted.quality is not None and found.kind not in ("jpg", "webp", "original"):
         raise ConfigError(f"--quality is for jpg and webp; {found.kind} is lossless")
     if direction == "downscale" and robust is None and is_lossy(found.kind, wanted.quality):

@@ -132,20 +132,20 @@ class JpegChoice:
     Attributes:
         choice: weights that were trained for it.
         quality: to store at.
-        trained: the quality they were trained for.
+        lowest: the lowest quality they were trained for.
         cost: what it costs, in a sentence.
     """
 
     choice: ModelChoice
     quality: int
-    trained: int
+    lowest: int
     cost: str
 
     subsampling = "4:2:0"
 
 
 def jpeg_choice(given: ModelChoice, quality: int | None) -> JpegChoice | None:
-    """The weights for an LR that is to be stored as JPEG: those named, or the best for the quality.
+    """The weights for an LR that is to be stored as JPEG: those named, or those of the nearest quality.
 
     ``None`` where the model has none, or others were named.
     """
@@ -155,11 +155,13 @@ def jpeg_choice(given: ModelChoice, quality: int | None) -> JpegChoice | None:
         members = {trained: member for trained, member in members.items() if member.name == given.weights}
     if not members:
         return None
-    fitting = [trained for trained in members if quality is None or trained <= quality]
-    trained = max(fitting, default=min(members))
+    trained = max(members) if quality is None else min(members, key=lambda each: abs(each - quality))
     member = members[trained]
     return JpegChoice(
-        ModelChoice(name, member.name, given.device), quality or trained, trained, _cost(name, member)
+        ModelChoice(name, member.name, given.device),
+        quality or trained,
+        (member.value.through or {})["lowest_quality"],
+        _cost(name, member),
     )
 
 
@@ -173,11 +175,11 @@ def _cost(name: str, member: WeightsEnum) -> str:
     )
 
 
-def jpeg_trained(network: Network) -> int | None:
-    """The quality of JPEG that a network's weights were trained for; ``None`` of others."""
+def lowest_jpeg(network: Network) -> int | None:
+    """The lowest quality of JPEG that a network's weights were trained for; ``None`` of others."""
     for member in shipped(network.name):
         if member.value.sha256 == network.sha256 and member.value.through is not None:
-            return int(member.value.through["quality"])
+            return int(member.value.through["lowest_quality"])
     return None
 
 

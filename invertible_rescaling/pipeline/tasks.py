@@ -20,8 +20,8 @@ from invertible_rescaling.pipeline.networks import (
     ModelChoice,
     Network,
     choice_for,
-    jpeg_trained,
     load,
+    lowest_jpeg,
 )
 from invertible_rescaling.pipeline.paths import FileTask
 from invertible_rescaling.pipeline.record import KEY, Record, pixels_sha256, record_of
@@ -233,12 +233,13 @@ def _up(picture: Picture, options: RescaleOptions, jpeg_quality: int | None) -> 
         network = load(choice_for(record, options.choice))
         if network.sha256 != record.weights_sha256:
             notes.append(f"it was made with other weights, of {record.model}")
-        if record.pixels_sha256 is None and jpeg_trained(network) is None:
+        if record.pixels_sha256 is None and lowest_jpeg(network) is None:
             notes.append("LR was stored with loss, which shows in what is brought back")
-    trained = jpeg_trained(network)
-    if jpeg_quality is not None and trained is not None and jpeg_quality < trained:
+    lowest = lowest_jpeg(network)
+    if jpeg_quality is not None and lowest is not None and jpeg_quality < lowest:
         notes.append(
-            f"it is a JPEG of quality {jpeg_quality}, below {trained}, which the weights were trained for"
+            f"it is a JPEG of quality {jpeg_quality}, below {lowest}, the lowest that the weights were "
+            "trained for"
         )
     scale = network.model.scale
     size = options.size or (picture.size[0] * scale, picture.size[1] * scale)

@@ -46,7 +46,8 @@ class Weights:
             ``ssim_y`` and ``psnr_lr`` (LR against bicubic; ``None`` where LR is bicubic's), by the convention
             of ``tools/evaluate.py``.
         through: of weights that were trained for an LR stored with loss: ``codec``, ``quality``,
-            ``subsampling``, and ``metrics`` through it, with bicubic's ``psnr_rgb_bicubic`` beside them.
+            ``subsampling``, and ``metrics`` through it, with bicubic's ``psnr_rgb_bicubic`` beside them;
+            ``lowest_quality`` is the lowest that training drew.
     """
 
     file: str

@@ -80,7 +80,7 @@ def test_what_a_messenger_saves_again_is_brought_back_by_two_options(tmp_path, c
     again = ("--model", JPEG_MODEL, "--weights", "JPEG90", "--size", "83x61", "--jobs", 1)
     found = run(capsys, "upscale", tmp_path / "sent.jpg", tmp_path / "back.png", *again)
     assert found.code == 0
-    assert "it is a JPEG of quality 70, below 90, which the weights were trained for" in found.err
+    assert "it is a JPEG of quality 70, below 85, the lowest that the weights were trained for" in found.err
     assert read_picture(tmp_path / "back.png").size == (61, 83)
 
 
@@ -88,13 +88,14 @@ def test_the_weights_go_by_the_quality() -> None:
     given = ModelChoice(JPEG_MODEL)
     qualities = sorted(m.through["quality"] for m in weights_of(JPEG_MODEL) if m.through is not None)
     assert jpeg_choice(given, None).quality == qualities[-1]
-    for quality in (1, *qualities, 100):
+    assert qualities == [75, 90]
+    for quality, trained in ((1, 75), (75, 75), (80, 75), (85, 90), (90, 90), (100, 90)):
         found = jpeg_choice(given, quality)
-        fitting = [q for q in qualities if q <= quality]
-        assert (found.quality, found.trained) == (quality, max(fitting, default=qualities[0]))
+        assert (found.quality, found.choice.weights) == (quality, f"JPEG{trained}")
+        assert found.lowest == {75: 70, 90: 85}[trained]
     assert jpeg_choice(ModelChoice(JPEG_MODEL, "DEFAULT"), 90) is None
     assert jpeg_choice(ModelChoice("irn_x4"), 90) is None
-    assert jpeg_choice(ModelChoice(JPEG_MODEL, f"JPEG{qualities[0]}"), 100).trained == qualities[0]
+    assert jpeg_choice(ModelChoice(JPEG_MODEL, "JPEG75"), 100).choice.weights == "JPEG75"
 
 
 @pytest.mark.parametrize("codec", ["jpg:85", "jpg444:95", "webp:80", "avif:70", "jxl:90"])
