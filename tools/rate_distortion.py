@@ -167,6 +167,22 @@ def label(way: str) -> str:
     return name if not stored or "JPEG" in made else f"{name} as {stored}"
 
 
+def heights(costs: Sequence[Cost]) -> list[float]:
+    """Where labels stand: at their points, or above the labels of neighbours, so that all can be read.
+
+    Example:
+        >>> heights([Cost(1.0, 27.0), Cost(1.1, 26.9), Cost(4.0, 27.0)])
+        [27.5, 26.9, 27.0]
+    """
+    gap, width = 0.6, 2.0  # of a label: dB, and the ratio of the bits at its ends
+    placed: dict[int, float] = {}
+    for index in sorted(range(len(costs)), key=lambda each: costs[each].psnr):
+        bits = costs[index].bits
+        beside = [at for other, at in placed.items() if 1 / width < costs[other].bits / bits < width]
+        placed[index] = max([costs[index].psnr, *(at + gap for at in beside)])
+    return [placed[index] for index in range(len(costs))]
+
+
 def draw(costs: dict[str, Cost], curves: dict[str, list[Cost]], folder: Path, out: Path) -> None:
     """Write the picture: codecs as curves, ways as points."""
     import matplotlib.pyplot as plt
@@ -174,11 +190,11 @@ def draw(costs: dict[str, Cost], curves: dict[str, list[Cost]], folder: Path, ou
     figure, axis = plt.subplots(figsize=(8.4, 5.4))
     for kind, line in curves.items():
         axis.plot([c.bits for c in line], [c.psnr for c in line], linewidth=1.2, label=CODECS[kind])
-    for number, (name, found) in enumerate(costs.items()):
-        at = (found.bits, found.psnr)
-        below = -9 if number % 2 else 2  # neighbours are told apart
-        axis.plot(*at, "o", color="black", markersize=5)
-        axis.annotate(label(name), at, xytext=(6, below), textcoords="offset points", fontsize=8)
+    for (name, found), height in zip(costs.items(), heights(list(costs.values())), strict=True):
+        axis.plot(found.bits, found.psnr, "o", color="black", markersize=5)
+        axis.annotate(
+            label(name), (found.bits, height), xytext=(6, -3), textcoords="offset points", fontsize=8
+        )
     axis.set(
         xscale="log",
         xlabel="bits for each pixel of HR",
