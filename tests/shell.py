@@ -79,3 +79,9 @@ def folder_of(path: Path, count: int, side: int = 24) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder, hidden ones too."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def cells_of(out: str) -> list[list[str]]:
+    """Of the Markdown tables in what was said."""
+    rows = [line for line in out.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]

@@ -9,16 +9,12 @@ from invertible_rescaling.evaluation import bicubic_rescale, measure, model_resc
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.training.degradations import jpeg
 from tests.pictures import pictures
+from tests.shell import cells_of
 
 
 @pytest.fixture
 def folder(tmp_path):
     return pictures(tmp_path / "Two", 2)
-
-
-def cells_of(out: str) -> list[list[str]]:
-    rows = [line for line in out.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 def test_the_table_has_what_is_measured_by_hand(folder, capsys) -> None:

@@ -14,16 +14,12 @@ from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.training.degradations import jpeg
 from rate_distortion import Cost, Way, table
 from tests.pictures import pictures
+from tests.shell import cells_of
 
 
 @pytest.fixture
 def folder(tmp_path):
     return pictures(tmp_path / "Two", 2)
-
-
-def cells_of(out: str) -> list[list[str]]:
-    rows = [line for line in out.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 def test_the_table_has_what_is_measured_by_hand(folder, capsys) -> None:
@@ -82,6 +78,7 @@ def test_the_picture_is_drawn(folder, tmp_path) -> None:
         ("bicubic:3", "'bicubic:3' is no way; known: bicubic:2"),
         ("bicubic", "'bicubic' is no way"),
         ("linear_x2:V9", "V9"),
+        ("linear_x2:DEFAULT@gif:5", "'gif:5' is no codec with a quality"),
         ("linear_x2:DEFAULT@crop:0.5", "'crop:0.5' is no codec with a quality"),
     ],
 )

@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 
 from evaluation.measuring import read_hr
-from evaluation.methods import SEED, through_of
+from evaluation.methods import SEED, model_of, through_of
 from evaluation.report import align
-from invertible_rescaling import RescalingError, create_model
+from invertible_rescaling import RescalingError
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, measure, model_rescale
 from invertible_rescaling.images import find_images
-from invertible_rescaling.models import AnyModel
 
 CODECS = (
     *("none", "jpeg444:95", "jpeg444:90", "jpeg:95", "jpeg:90", "jpeg:80", "jpeg:70", "jpeg:50"),
@@ -55,15 +54,6 @@ def table(
         said(codec)
     cells.append(["LR against bicubic", *("same" if lr > 99 else f"{lr:.2f}" for lr in likeness.values())])
     return align(cells)
-
-
-def model_of(given: str) -> AnyModel:
-    """A model by ``NAME:WEIGHTS``, ready to be measured."""
-    name, _, weights = given.partition(":")
-    model = create_model(name, weights=weights or "DEFAULT")
-    if not isinstance(model, AnyModel):
-        raise ConfigError(f"{name} is a {type(model).__name__}, which enlarges nothing")
-    return model.eval()
 
 
 @torch.no_grad()

@@ -19,14 +19,13 @@ import torch
 from torch import Tensor
 
 from evaluation.measuring import read_hr
-from evaluation.methods import SEED, through_of
+from evaluation.methods import SEED, model_of
 from evaluation.report import align
-from invertible_rescaling import RescalingError, create_model
+from invertible_rescaling import RescalingError
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.evaluation import Rescale, bicubic_rescale, compare, measure, model_rescale
 from invertible_rescaling.images import Picture, encode_picture, find_images, from_uint8, to_uint8
 from invertible_rescaling.images.lossy import Lossy, within
-from invertible_rescaling.models import AnyModel
 
 CODECS = {"jpg": "JPEG", "webp": "WebP", "avif": "AVIF", "jxl": "JPEG XL"}
 QUALITIES = (2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 98)
@@ -58,16 +57,14 @@ class Way:
         """
         made, _, stored = text.partition("@")
         codec = Lossy.parse(stored) if stored else None
-        through = through_of(stored or None)
+        through = None if codec is None else codec.through
         name, _, which = made.partition(":")
         if name == "bicubic":
             if which not in ("2", "4", "8"):
                 raise ConfigError(f"{text!r} is no way; known: bicubic:2, bicubic:4, bicubic:8")
             return cls(text, int(which), bicubic_rescale(int(which), through=through, seed=SEED), codec)
-        model = create_model(name, weights=which or "DEFAULT")
-        if not isinstance(model, AnyModel):
-            raise ConfigError(f"{name} is a {type(model).__name__}, which enlarges nothing")
-        return cls(text, model.scale, model_rescale(model.eval(), through=through, seed=SEED), codec)
+        model = model_of(made)
+        return cls(text, model.scale, model_rescale(model, through=through, seed=SEED), codec)
 
     def size(self, lr: Tensor) -> int:
         """Bytes of LR ``(3, h, w)``, uint8, as it is stored."""

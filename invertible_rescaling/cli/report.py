@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,7 +129,8 @@ def there_and_back(
         encoded = through.encode(lr.colour)
         arrived, stored_lr = replace(lr, colour=_as(through.decode(encoded), lr.colour)), len(encoded)
     ours = rescaler.restore(arrived, original.size).cpu()
-    _, bicubic = bicubic_rescale(scale, bits=original.bits, through=_between(through))(hr)
+    between = None if through is None else through.through
+    _, bicubic = bicubic_rescale(scale, bits=original.bits, through=between)(hr)
     pairs = {"ours": ours, "bicubic": bicubic}
     figures = {who: compare(sr, hr, border=scale, spaces=("rgb",)) for who, sr in pairs.items()}
     restored = rescaler.store(arrived, ours)
@@ -149,19 +149,6 @@ def there_and_back(
             "restored": _stored_bytes(restored, "restored", content, original.size, network),
         },
     )
-
-
-def _between(through: Lossy | None) -> Callable[[Tensor], Tensor] | None:
-    """What a codec makes of LR ``(1, C, h, w)`` in [0, 1]."""
-    if through is None:
-        return None
-    codec = through
-
-    def stored_and_read(lr: Tensor) -> Tensor:
-        colour = stored(lr[0], 8)
-        return unit(_as(codec.decode(codec.encode(colour)), colour))
-
-    return stored_and_read
 
 
 def _as(image: Tensor, like: Tensor) -> Tensor:

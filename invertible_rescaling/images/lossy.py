@@ -13,6 +13,7 @@ from torch import Tensor
 from invertible_rescaling.errors import ConfigError, ImageError
 from invertible_rescaling.images.backends import deep, pillow
 from invertible_rescaling.images.encoding import SAMPLINGS
+from invertible_rescaling.images.rgb import from_uint8, to_uint8
 
 __all__: list[str] = []  # for training and for what measures
 
@@ -58,6 +59,11 @@ class Lossy:
     def decode(self, content: bytes) -> Tensor:
         """Read it again, ``(3, H, W)``."""
         return decompress(content, self.kind)
+
+    def through(self, lr: Tensor) -> Tensor:
+        """An image ``(1, 1 or 3, H, W)`` in [0, 1] as it comes out of a file, grey where it was grey."""
+        colour = to_uint8(lr[0])
+        return from_uint8(self.decode(self.encode(colour))[: colour.shape[0]])[None]
 
 
 def within(kind: str, size: int, encode: Callable[[Lossy], bytes]) -> Lossy | None:
@@ -124,7 +130,7 @@ def compress(image: Tensor, kind: str, quality: int, subsampling: str = "4:2:0")
     if kind == "jpg":
         options["subsampling"] = SAMPLINGS[subsampling]
     if kind == "avif":
-        options["subsampling"] = subsampling
+        options |= {"subsampling": subsampling, "max_threads": 1}  # the bytes depend on their number
     buffer = io.BytesIO()
     try:
         pillow("Image").fromarray(array).save(buffer, {"jpg": "JPEG"}.get(kind, kind.upper()), **options)

@@ -224,7 +224,10 @@ def _up(picture: Picture, options: RescaleOptions, jpeg_quality: int | None) -> 
         if options.choice.model is None:
             ways = "--model (and --weights and --size WxH as they apply) to go by these"
             if jpeg_quality is not None:
-                ways += f"; as of a JPEG by downscale: --model {JPEG_MODEL} --weights JPEG90"
+                ways += (
+                    f"; as of a JPEG by downscale: --model {JPEG_MODEL} --weights JPEG90, or JPEG75 after "
+                    "--quality 75"
+                )
             raise ImageError(f"{problem}; pass {ways}")
         notes.append(f"{problem}; brought back by the options alone")
     if record is None or problem:

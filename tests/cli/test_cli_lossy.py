@@ -138,6 +138,14 @@ def test_as_many_bytes_are_no_more(kind: str) -> None:
     assert within(kind, size_of(Lossy(kind, 1)) - 1, lambda codec: codec.encode(image)) is None
 
 
+def test_avif_is_the_same_on_any_number_of_cores() -> None:
+    """Pillow takes a thread for each, and the bytes depend on it, and the pixels."""
+    image = data.astronaut()
+    one = io.BytesIO()
+    Image.fromarray(image).save(one, "AVIF", quality=70, subsampling="4:2:0", max_threads=1)
+    assert Lossy("avif", 70).encode(torch.from_numpy(image).permute(2, 0, 1)) == one.getvalue()
+
+
 def test_a_codec_may_be_spelt_as_training_does() -> None:
     assert Lossy.parse("jpeg444:95") == Lossy.parse("jpg444:95") == Lossy("jpg", 95, "4:4:4")
 

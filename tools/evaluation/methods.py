@@ -68,6 +68,19 @@ def through_of(words: str | None) -> Callable[[Tensor], Tensor] | None:
     return degradation.of_lr
 
 
+def model_of(given: str) -> AnyModel:
+    """A model by ``NAME:WEIGHTS``, or by its name with the default weights, ready to be measured.
+
+    Raises:
+        RescalingError: there is none, or it is no model of images.
+    """
+    name, _, weights = given.partition(":")
+    model = create_model(name, weights=weights or "DEFAULT")
+    if not isinstance(model, AnyModel):
+        raise ConfigError(f"{name} is a {type(model).__name__}, which enlarges nothing")
+    return model.eval()
+
+
 def model_rows(task: Task, problems: list[str]) -> list[Row]:
     """The rows of ``--model`` and ``--checkpoint``; what cannot be built is added to ``problems``."""
     rows = []
