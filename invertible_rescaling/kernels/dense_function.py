@@ -24,6 +24,7 @@ __all__: list[str] = []  # for the sub-networks alone
 
 _DTYPES = (torch.float32,)  # tests add float64, in which the kernels' gradients are held to the last digits
 _LEAST_PIXELS = 40 * 40  # of a plane, whatever the batch: below, training is faster by PyTorch's operations
+_ALIGNED = 8  # channels, in which tensor cores take half precision; cuDNN pads other numbers in passes of its own
 
 
 def dense_block(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Tensor:
@@ -130,12 +131,48 @@ def _from_buffer(
 def _plain(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Tensor:
     """The same sums by differentiable operations alone."""
     features = _in_autocasts_dtype(x)
+    if features.is_cuda and features.dtype in (torch.bfloat16, torch.float16):
+        return _aligned(features, layers, pool, _ALIGNED)
     for weight, bias, dilation in zip(layers.weights, layers.biases, layers.dilations, strict=False):
         found = F.conv2d(features, weight, bias, padding=dilation, dilation=dilation)
         features = torch.cat((features, F.leaky_relu(found, layers.slope)), dim=1)
     if layers.attention:
         features = features * layers.scale(*(pool or mean_and_maximum)(features))
     return conv3x3(features, layers.weights[-1], layers.biases[-1])
+
+
+def _aligned(x: Tensor, layers: DenseLayers, pool: Pool | None, step: int) -> Tensor:
+    """The same sums, with zero channels behind the features up to a multiple of ``step``.
+
+    They join where features are joined anyway, so that they cost no pass over memory of their own.
+    """
+    zeros = x.new_zeros((x.shape[0], step, *x.shape[2:])).contiguous(memory_format=torch.channels_last)
+    parts = [x]
+
+    def joined() -> Tensor:
+        missing = -sum(part.shape[1] for part in parts) % step
+        return torch.cat((*parts, zeros[:, :missing]) if missing else parts, dim=1)
+
+    for weight, bias, dilation in zip(layers.weights, layers.biases, layers.dilations, strict=False):
+        features = joined()
+        weight = _widened(weight, ins=features.shape[1])
+        found = F.conv2d(features, weight, bias, padding=dilation, dilation=dilation)
+        parts.append(F.leaky_relu(found, layers.slope))
+    features, last = joined(), layers.weights[-1]
+    filters, channels = last.shape[:2]
+    if layers.attention:
+        pooled = mean_and_maximum(features) if pool is None else pool(features[:, :channels])
+        scale = layers.scale(*(each[:, :channels] for each in pooled))
+        features = features * F.pad(scale, (0, 0, 0, 0, 0, features.shape[1] - channels))
+    more = -filters % step
+    weight = _widened(last, ins=features.shape[1], outs=filters + more)
+    return F.conv2d(features, weight, F.pad(layers.biases[-1], (0, more)), padding=1)[:, :filters]
+
+
+def _widened(weight: Tensor, *, ins: int, outs: int | None = None) -> Tensor:
+    """A kernel with zeros for more channels and filters."""
+    more = ins - weight.shape[1], 0 if outs is None else outs - weight.shape[0]
+    return F.pad(weight, (0, 0, 0, 0, 0, more[0], 0, more[1])) if any(more) else weight
 
 
 def mean_and_maximum(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ def resolve_auto(options: TrainingConfig, device: torch.device) -> tuple[Trainin
         raise OptionError(f"--graph on: {obstacle}; give --graph off")
     graphed = options.graph == "on" or (options.graph == "auto" and device.type == "cuda" and not obstacle)
     if graphed and compiled == "auto":
-        compiled = "off"
+        compiled = "off"  # what it gains on top has to be found out by a race
     problem = None
     if compiled == "on" or (compiled == "auto" and device.type == "cuda"):
         problem = compiler_problem(device)
@@ -56,8 +56,6 @@ def graph_obstacle(options: TrainingConfig, precision: str) -> str | None:
         return "the gradient scaler of --precision fp16 decides on the host"
     if options.reversible:
         return "--reversible decides on the host what to reconstruct"
-    if options.compile == "on":
-        return "--compile on already takes the step apart"
     if options.degradation is not None and not options.degradation.on_device:
         return f"--degrade {' '.join(options.degrade)} is computed by the host"
     return None

@@ -16,6 +16,7 @@ from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.training.config import TrainingConfig
+from invertible_rescaling.training.device import compiler_problem
 from invertible_rescaling.training.patches import PatchSampler
 from invertible_rescaling.training.run import Run
 
@@ -93,6 +94,8 @@ def race(
     ways = {"eager" if options.compile == "off" else "compiled": options}
     if options.graph == "on":
         ways = {"one graph": options, "eager": replace(options, graph="off")}
+        if accelerator.device.type == "cuda" and compiler_problem(accelerator.device) is None:
+            ways["one graph of compiled networks"] = replace(options, compile="on")
     seconds = {}
     for name, chosen in ways.items():
         trainer = _trainer(chosen, accelerator, model, sampler)

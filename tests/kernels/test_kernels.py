@@ -97,6 +97,36 @@ def test_equal_the_plain_sub_networks(kind, channels, growth, batch, side, layou
     torch.testing.assert_close(fast, plain, atol=SAME[torch.float32], rtol=SAME[torch.float32])
 
 
+@given(
+    kind=st.sampled_from([CRDB, DenseBlock]),
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    growth=st.integers(1, 33),
+    step=st.sampled_from([4, 8]),
+    batch=st.integers(1, 3),
+    side=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 99),
+)
+def test_aligned_features_give_the_same_sums_and_gradients(
+    kind, channels, growth, step, batch, side, seed
+) -> None:
+    """What half precision takes on a GPU, in float64 on the CPU."""
+    torch.manual_seed(seed)
+    network = randomize(kind(*channels, growth=growth), 0.5).double()
+    x = torch.randn(batch, channels[0], *side, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(batch, channels[1], *side, dtype=torch.float64)
+    with fast_kernels(False):
+        wanted = [network(x), *_gradients(network, x, grad)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                dense_function,
+                "_plain",
+                lambda x, layers, pool=None: dense_function._aligned(x, layers, pool, step),
+            )
+            found = [network(x), *_gradients(network, x, grad)]
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-9)
+
+
 def _gradients(network: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor | None]:
     wanted = [t for t in (x, *network.parameters()) if t.requires_grad]
     return [*torch.autograd.grad(network(x), wanted, grad)]

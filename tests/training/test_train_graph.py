@@ -172,7 +172,7 @@ def test_auto_is_a_graph_on_one_gpu(monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"reversible": True}, {"gan": "srgan"}, {"precision": "fp16"}, {"compile": "on"}],
+    [{"reversible": True}, {"gan": "srgan"}, {"precision": "fp16"}],
 )
 def test_what_cannot_be_a_graph_is_named(options) -> None:
     with pytest.raises(OptionError, match=rf"--graph on: .*--{next(iter(options))}.*give --graph off"):

@@ -11,7 +11,7 @@ from invertible_rescaling.testing import randomize
 from invertible_rescaling.training.config import TrainingConfig
 from invertible_rescaling.training.optimizer_state import optimizer_tensors, restore_optimizer
 from invertible_rescaling.training.optimizers import fixed_bases, make_optimizer, refresh_if_due, set_rate
-from invertible_rescaling.training.soap import SOAP, is_kernel
+from invertible_rescaling.training.soap import SOAP, _turned, is_kernel
 
 
 def gradients(shape, count, seed=0):
@@ -54,6 +54,31 @@ def dense_reference(parameter, sequence, lr=1e-2, beta=0.95, eps=1e-8):
         if step % 10 == 2:
             bases = [torch.linalg.qr(moment @ basis)[0] for moment, basis in zip(moments, bases, strict=True)]
     return x.view_as(parameter)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-8, 0.0])
+def test_what_a_gpu_turns_bases_by_is_qr_up_to_signs(spread) -> None:
+    """Also where eigenvalues are far apart or some are 0, as for a filter that nothing reaches."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(3, 20, 20, generator=generator, dtype=torch.float64))[0]
+    values = torch.linspace(1, 2, 20, dtype=torch.float64)
+    values[10:] *= spread
+    statistics = basis @ torch.diag(values) @ basis.mT
+    statistics[1] = statistics[1].float()  # as it comes, with float32's rounding
+    near = torch.linalg.qr(basis + 1e-3 * torch.randn(basis.shape, generator=generator, dtype=basis.dtype))[0]
+    turned = _turned(statistics, near)
+    eye = torch.eye(20, dtype=torch.float64).expand(3, 20, 20)
+    torch.testing.assert_close(turned.mT @ turned, eye, atol=1e-12, rtol=0)
+    if spread >= 1e-3:  # below, the order of rounding decides what either of them finds
+        wanted = torch.linalg.qr(statistics @ near)[0]
+        signs = (turned * wanted).sum(1, keepdim=True).sign()
+        torch.testing.assert_close(turned * signs, wanted, atol=1e-6, rtol=0)
+
+
+def test_a_basis_without_statistics_stays() -> None:
+    basis = torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
+    statistics = torch.stack((torch.full((4, 4), torch.nan, dtype=torch.float64), 2 * basis[0]))
+    assert torch.equal(_turned(statistics, basis).abs(), basis)
 
 
 def test_soap_equals_a_dense_reference() -> None:
