@@ -27,7 +27,7 @@ LEVELS = (
     ("layers", "weights"),
     ("tiling", "flows"),
     ("models",),
-    ("losses", "export", "evaluation"),
+    ("losses", "export", "evaluation", "engines"),
     ("pipeline", "training"),
     ("cli",),
 )

@@ -28,6 +28,7 @@ from benchmarking.training import MODES, memory, optimizers, peak, training
 from benchmarking.whole import TILED, import_time, tiled, tiles
 from invertible_rescaling import RescalingError, create_model
 from invertible_rescaling._process import cores_here
+from invertible_rescaling.engines import list_engines
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_count, default=None, help="of the CPU; all it may use by default")
     add("--device", default="cpu")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the sub-networks")
+    add("--engines", nargs="+", choices=list_engines(), default=["torch"], help="of inference")
     add("--compile", action="store_true", help="torch.compile, for inference")
     add("--batch", type=_count, default=16, help="of training")
     add("--patch", type=_count, default=144, help="of training")

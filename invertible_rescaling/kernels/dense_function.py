@@ -24,7 +24,9 @@ __all__: list[str] = []  # for the sub-networks alone
 
 _DTYPES = (torch.float32,)  # tests add float64, in which the kernels' gradients are held to the last digits
 _LEAST_PIXELS = 40 * 40  # of a plane, whatever the batch: below, training is faster by PyTorch's operations
-_ALIGNED = 8  # channels, in which tensor cores take half precision; cuDNN pads other numbers in passes of its own
+_ALIGNED = (
+    8  # channels, in which tensor cores take half precision; cuDNN pads other numbers in passes of its own
+)
 
 
 def dense_block(x: Tensor, layers: DenseLayers, pool: Pool | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """The invertible rescaler between an HR image and (LR, z): one class, and its docstrings are half of it."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -33,6 +34,7 @@ from invertible_rescaling.models.config import (
     resolve_latent,
     resolve_subnet,
 )
+from invertible_rescaling.models.engine import FlowEngine, Precision, at_precision
 from invertible_rescaling.models.pretrained_model import PretrainedModel
 
 __all__ = ["InvertibleRescaler"]
@@ -97,6 +99,7 @@ class InvertibleRescaler(PretrainedModel):
     """
 
     _reversible = False
+    _engine: FlowEngine | None = None
 
     def __init__(
         self,
@@ -182,9 +185,31 @@ class InvertibleRescaler(PretrainedModel):
         self._reversible = enabled
         return self
 
+    def with_engine(self, engine: FlowEngine | None) -> Self:
+        """Return a model of the same weights whose flow an engine runs where no gradient is asked for.
+
+        Both directions, :meth:`downscale` and :meth:`upscale` among them, then go by the engine, whole or in
+        tiles with an ``overlap``. Tiles without one, and forms with a log-determinant, run on PyTorch.
+
+        Args:
+            engine: one of :mod:`invertible_rescaling.engines` or your own, made for this model; ``None`` for
+                PyTorch's operations.
+
+        Example:
+            >>> from invertible_rescaling import iirn_x4
+            >>> from invertible_rescaling.engines import CudaGraphs
+            >>> model = iirn_x4(blocks=1).eval()
+            >>> fast = model.with_engine(CudaGraphs(model))
+        """
+        twin = copy.copy(self)
+        twin._engine = engine
+        return twin
+
     def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Map HR ``(B, C, H, W)``, sides multiples of the scale, to LR and z; nothing is rounded."""
         self._check_hr(hr)
+        if self._engine is not None and may_overwrite(hr):
+            return self._split(self._run(partial(self._engine, inverse=False), hr))
         if not self._reversible:
             return self._split(self._run(self.flow, hr))
         from invertible_rescaling.layers.reversible import (
@@ -196,6 +221,8 @@ class InvertibleRescaler(PretrainedModel):
     def inverse(self, lr: Tensor, z: Tensor) -> Tensor:
         """Map LR ``(B, C, h, w)`` and z ``(B, C*(scale**2-1), h, w)`` back to HR, ``scale`` times larger."""
         state = self._join(lr, z)
+        if self._engine is not None and may_overwrite(state):
+            return self._run(partial(self._engine, inverse=True), state)
         if not self._reversible:
             return self._run(self.flow.inverse, state)
         from invertible_rescaling.layers.reversible import reversible_inverse
@@ -218,6 +245,7 @@ class InvertibleRescaler(PretrainedModel):
         hr: Tensor,
         *,
         bits: int = 8,
+        precision: Precision | None = None,
         tile: int | None = None,
         overlap: int | None = None,
         progress: Callable[[float], None] | None = None,
@@ -229,6 +257,8 @@ class InvertibleRescaler(PretrainedModel):
         Args:
             hr: ``(B, C, H, W)`` in [0, 1], any H and W of at least 1.
             bits: depth LR is rounded to.
+            precision: of the sub-networks: ``"bf16"`` on hardware that computes it, ``"fp32"``, or as
+                autocast around the call says. The state stays in the dtype of ``hr``.
             tile: work in tiles of this many HR pixels a side, a multiple of the scale. The result is the same
                 up to rounding; memory beyond ``hr`` and the result is a float copy of one image of the batch,
                 and what a tile takes. A sub-network that pools globally, n times one after the other, runs
@@ -246,10 +276,10 @@ class InvertibleRescaler(PretrainedModel):
         Raises:
             ShapeError, DtypeError, ValueRangeError: on what is no image batch in [0, 1], or on another number
                 of bits than 1 to 16.
-            ConfigError: on a tile or overlap that cannot be. Without ``overlap``, where the receptive radius
-                of a sub-network is unknown (:func:`~invertible_rescaling.tiling.receptive_radius_of`), the
-                model or one of its layers is overridden, patched or hooked, or a layer is no
-                ``CouplingLayer``.
+            ConfigError: on a precision, tile or overlap that cannot be. Without ``overlap``, where the
+                receptive radius of a sub-network is unknown
+                (:func:`~invertible_rescaling.tiling.receptive_radius_of`), the model or one of its layers is
+                overridden, patched or hooked, or a layer is no ``CouplingLayer``.
 
         Example:
             >>> import torch
@@ -264,20 +294,27 @@ class InvertibleRescaler(PretrainedModel):
         self._check_dtype(hr)
         check_bits(bits)
         check_tiles(tile, overlap, self.scale)
-        if tile is None:
-            return match_layout(hr, quantize(self._shrink(hr), bits))
-        from invertible_rescaling.tiling import exact, independent  # few need them, and they take their time
+        with at_precision(precision, hr.device):
+            if tile is None:
+                return match_layout(hr, quantize(self._shrink(hr), bits))
+            from invertible_rescaling.tiling import exact, independent  # few need them, and they take long
 
-        small = (-(-side // self.scale) for side in hr.shape[-2:])
-        lr = empty_with_layout(hr, (hr.shape[0], self.channels, *small))
-        if overlap is None:
-            self._check_followed()
-            exact.shrink(self.flow, hr, lr, tile, self.scale, bits, progress)
-        else:
-            independent.shrink(
-                lambda piece: quantize(self._shrink(piece), bits), hr, lr, tile, overlap, self.scale, progress
-            )
-        return lr
+            small = (-(-side // self.scale) for side in hr.shape[-2:])
+            lr = empty_with_layout(hr, (hr.shape[0], self.channels, *small))
+            if overlap is None:
+                self._check_followed()
+                exact.shrink(self.flow, hr, lr, tile, self.scale, bits, progress)
+            else:
+                independent.shrink(
+                    lambda piece: quantize(self._shrink(piece), bits),
+                    hr,
+                    lr,
+                    tile,
+                    overlap,
+                    self.scale,
+                    progress,
+                )
+            return lr
 
     @torch.no_grad()
     def upscale(
@@ -286,6 +323,7 @@ class InvertibleRescaler(PretrainedModel):
         size: tuple[int, int] | None = None,
         *,
         latent: Tensor | None = None,
+        precision: Precision | None = None,
         tile: int | None = None,
         overlap: int | None = None,
         progress: Callable[[float], None] | None = None,
@@ -296,6 +334,7 @@ class InvertibleRescaler(PretrainedModel):
             lr: ``(B, C, h, w)`` in [0, 1], as :meth:`downscale` made it or as read from a file.
             size: the original (H, W); ``scale`` times LR's by default. The padding is cut off again.
             latent: a z to use in place of the model's own latent.
+            precision: as for :meth:`downscale`.
             tile: as for :meth:`downscale`, in HR pixels. A latent that declares no ``receptive_radius``, such
                 as random noise, is made for all of LR at once, and is as large as HR.
             overlap: as for :meth:`downscale`, in HR pixels.
@@ -320,19 +359,20 @@ class InvertibleRescaler(PretrainedModel):
         self._check_dtype(lr)
         height, width = original_size(lr, size, self.scale)
         check_tiles(tile, overlap, self.scale)
-        if tile is None:
-            return match_layout(lr, self._enlarge(lr, latent)[..., :height, :width])
-        from invertible_rescaling.tiling import exact, independent
+        with at_precision(precision, lr.device):
+            if tile is None:
+                return match_layout(lr, self._enlarge(lr, latent)[..., :height, :width])
+            from invertible_rescaling.tiling import exact, independent
 
-        if overlap is None:
-            self._check_followed()
-        z = independent.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
-        hr = empty_with_layout(lr, (lr.shape[0], self.channels, height, width))
-        if overlap is None:
-            exact.enlarge(self.flow, lr, z, hr, tile, self.scale, progress)
-        else:
-            independent.enlarge(self._enlarge, lr, z, hr, tile, overlap, self.scale, progress)
-        return hr
+            if overlap is None:
+                self._check_followed()
+            z = independent.latent_in_windows(self.latent if latent is None else latent, lr, self._check_pair)
+            hr = empty_with_layout(lr, (lr.shape[0], self.channels, height, width))
+            if overlap is None:
+                exact.enlarge(self.flow, lr, z, hr, tile, self.scale, progress)
+            else:
+                independent.enlarge(self._enlarge, lr, z, hr, tile, overlap, self.scale, progress)
+            return hr
 
     @property
     def receptive_field(self) -> int:

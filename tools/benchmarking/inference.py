@@ -11,6 +11,7 @@ from benchmarking.options import Options
 from benchmarking.timing import copy, medians, product
 from complexity import count
 from invertible_rescaling import InvertibleRescaler, create_model, list_models, psnr
+from invertible_rescaling.engines import create_engine
 from invertible_rescaling.functional import quantize
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.testing import randomize
@@ -24,6 +25,11 @@ def inference(options: Options) -> list[dict[str, Any]]:
     height, width = options.size
     hr = photograph(height, width).to(device)
     models = {name: _model(name, device) for name in options.models}
+    variants: dict[str, InvertibleRescaler] = {}
+    for name, model in models.items():
+        for engine in options.engines:
+            label = name if engine == "torch" else f"{name}, {engine}"
+            variants[label] = model.with_engine(create_engine(engine, model))
     naive = NaiveRescaler(_model("irn_x4", device)).eval()
     small = quantize(naive(hr)[0])
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
@@ -32,23 +38,27 @@ def inference(options: Options) -> list[dict[str, Any]]:
     calls: dict[str, Callable[[], object]] = {
         "product": multiply,
         "copy": duplicate,
-        "irn_x4, naive down": lambda: quantize(naive(hr)[0]),
-        "irn_x4, naive up": lambda: naive.inverse(small, naive.latent(small)).clamp(0, 1),
+        "irn_x4, naive down": _at(options, device, lambda: quantize(naive(hr)[0])),
+        "irn_x4, naive up": _at(
+            options, device, lambda: naive.inverse(small, naive.latent(small)).clamp(0, 1)
+        ),
     }
-    for name, model in models.items():
+    for name, model in variants.items():
         calls |= _calls(name, model, hr, options)
     seconds = medians(calls, options.repeats, device)
     rate = multiply_adds / seconds["product"]
     baseline = seconds["irn_x4, naive down"] + seconds["irn_x4, naive up"]
     rows: list[dict[str, Any]] = [{"model": "irn_x4, naive", **_times(seconds, "irn_x4, naive")}]
-    for name, model in models.items():
+    for name, model in variants.items():
         cost = count(model, (-(-height // model.scale) * model.scale, -(-width // model.scale) * model.scale))
         row: dict[str, Any] = {"model": name, **_times(seconds, name)}
         row["times as fast as naive IRN"] = baseline / (row["down s"] + row["up s"])
+        pixels = height * width / 1e6
+        row["down MP/s"], row["up MP/s"] = pixels / row["down s"], pixels / row["up s"]
         row["down / product"] = cost.downscale / row["down s"] / rate
         row["up / product"] = cost.upscale / row["up s"] / rate
         if options.precision == "bf16":
-            row |= _agreement(name, model, hr)
+            row |= _agreement(name.partition(",")[0], model, hr)
         rows.append(row)
     for row in rows:
         row |= {"product GFLOP/s": 2 * rate / 1e9, "copy GB/s": copied / seconds["copy"] / 1e9}
@@ -76,11 +86,20 @@ def _calls(name: str, model: InvertibleRescaler, hr: Tensor, options: Options) -
     lr = model.downscale(hr)
     size = (hr.shape[2], hr.shape[3])
 
-    def run(call: Any) -> Any:
-        with torch.autocast(hr.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+    return {
+        f"{name} down": _at(options, hr.device, lambda: down(hr)),
+        f"{name} up": _at(options, hr.device, lambda: up(lr, size)),
+    }
+
+
+def _at(options: Options, device: torch.device, call: Callable[[], object]) -> Callable[[], object]:
+    """A call whose sub-networks are of the precision that was asked for."""
+
+    def run() -> object:
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             return call()
 
-    return {f"{name} down": lambda: run(lambda: down(hr)), f"{name} up": lambda: run(lambda: up(lr, size))}
+    return run
 
 
 def _times(seconds: dict[str, float], name: str) -> dict[str, float]:

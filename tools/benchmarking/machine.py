@@ -9,7 +9,9 @@ import torch
 def machine(device: str) -> str:
     """What a figure was measured on, in words."""
     where = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
-    return f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    tf32 = f", TensorFloat32 {'on' if torch.backends.cudnn.allow_tf32 else 'off'} in convolutions"
+    on = f"{torch.get_num_threads()} threads" if device == "cpu" else f"CUDA {torch.version.cuda}{tf32}"
+    return f"{where}, {on}, torch {torch.__version__}"
 
 
 def _processor() -> str:

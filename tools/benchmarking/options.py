@@ -13,6 +13,7 @@ class Options:
     device: str
     precision: str
     compile: bool
+    engines: tuple[str, ...]
     batch: int
     patch: int
     blocks: int
