@@ -101,6 +101,14 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def test_in_inference_mode_as_many_are_counted() -> None:
+    model = create_model("iirn_x2", blocks=1)
+    outside = complexity.count(model, (8, 12))
+    with torch.inference_mode():
+        assert complexity.count(model, (8, 12)) == outside
+        assert complexity.count(create_model("iirn_x2", blocks=1), (8, 12)) == outside
+
+
 def test_a_convolution_is_counted_by_hand() -> None:
     conv, x = nn.Conv2d(3, 5, 3, padding=1), torch.zeros(2, 3, 4, 6)
     assert complexity.multiply_adds(lambda: conv(x))[0] == 2 * 4 * 6 * 5 * 3 * 9

@@ -111,7 +111,10 @@ def multiply_adds(run: Callable[[], Any], *, everything: bool = False) -> tuple[
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts by PyTorch's operations; channel attention's MLP, on one pixel, is a matrix product."""
+    """Counts by PyTorch's operations; channel attention's MLP, on one pixel, is a matrix product.
+
+    In inference mode operations are seen before they are taken apart, by other names.
+    """
 
     def __init__(self, everything: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -120,9 +123,9 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
         operation = function.overloadpacket
-        if operation is aten.convolution:
+        if operation in (aten.convolution, aten.conv2d):
             self.total += out.numel() * (args[1][0].numel() + (self.everything and args[2] is not None))
-        elif operation is aten.addmm:
+        elif operation in (aten.addmm, aten.linear):
             self.total += out.numel() * (args[1].shape[1] + self.everything)
         elif self.everything and operation in (aten.relu, aten.leaky_relu):
             self.total += out.numel()
