@@ -269,7 +269,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, options, problem: str
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invertible_rescaling.export.find_spec", lambda name: None)
+    monkeypatch.setattr("invertible_rescaling.export.onnx_file.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"need onnx and onnxscript: pip install.*\[onnx\]"):
         export_onnx(Downscale(_small()), tmp_path / "file.onnx")
 

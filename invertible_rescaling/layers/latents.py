@@ -18,8 +18,8 @@ from invertible_rescaling.layers.base import check_state
 __all__ = ["GaussianLatent", "Latent", "WaveletLatent", "ZeroLatent"]
 
 _CORRECTIONS = ("ratio", "difference", "none")
-_RATIO_EPS = 0.05
-_RATIO_BOUNDS = (0.5, 2.0)
+RATIO_EPS = 0.05
+RATIO_BOUNDS = (0.5, 2.0)
 
 
 class Latent(nn.Module, ABC):
@@ -226,8 +226,8 @@ class WaveletLatent(Latent):
         approximation, details = own[:, :1], own[:, 1:]
         target = low.unsqueeze(1)
         if self.correction == "ratio":
-            ratio = (target + _RATIO_EPS) / (approximation + _RATIO_EPS)
-            details = details * ratio.clamp(*_RATIO_BOUNDS)
+            ratio = (target + RATIO_EPS) / (approximation + RATIO_EPS)
+            details = details * ratio.clamp(*RATIO_BOUNDS)
         else:
             details = details + (target - approximation)
         own = torch.cat((approximation, details), dim=1)
