@@ -27,7 +27,8 @@ LEVELS = (
     ("layers", "weights"),
     ("tiling", "flows"),
     ("models",),
-    ("losses", "export", "evaluation", "engines"),
+    ("losses", "export", "evaluation"),
+    ("engines",),
     ("pipeline", "training"),
     ("cli",),
 )

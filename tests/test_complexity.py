@@ -250,7 +250,7 @@ def test_json_says_what_was_measured_and_where(figures, capsys, tmp_path) -> Non
     ("arguments", "says"),
     [
         (["srcnn_x5"], "srcnn_x5: no model is named 'srcnn_x5'; did you mean"),
-        (["iirn_x4:V99"], "iirn_x4:V99: no weights of iirn_x4 are named 'V99'; known: V4"),
+        (["iirn_x4:V99"], "iirn_x4:V99: no weights of iirn_x4 are named 'V99'; known: V5"),
         (["iirn_x4:absent/file"], "iirn_x4:absent/file: weights='absent/file': there is no file"),
         (["iirn_x4:"], "iirn_x4:: weights=''"),
         (["enlarger"], "enlarger: a Identity cannot be counted"),

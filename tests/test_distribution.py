@@ -96,7 +96,7 @@ def test_the_source_can_be_tested_and_tried(dist: Path) -> None:
 
 def test_metadata_is_complete(wheel: zipfile.ZipFile) -> None:
     told = _metadata(wheel)
-    extras = {"all", "cli", "hub", "images", "onnx", "ray", "test", "train"}
+    extras = {"all", "cli", "hub", "images", "onnx", "openvino", "ray", "test", "train"}
     assert extras <= set(told.get_all("Provides-Extra", []))
     assert told["Requires-Python"] == ">=3.11"
     assert len(told.get_all("Project-URL", [])) >= 2
@@ -150,7 +150,9 @@ def test_the_wheel_installs_and_works_by_itself(dist: Path, tmp_path: Path) -> N
 
 def test_the_lowest_versions_that_are_tested_are_the_lowest_that_are_promised() -> None:
     """But for torch, as .ci/lowest explains; setuptools has a highest version alone."""
-    of_users = [PROJECT["optional-dependencies"][name] for name in ("cli", "hub", "onnx", "ray", "train")]
+    of_users = [
+        PROJECT["optional-dependencies"][name] for name in ("cli", "hub", "onnx", "openvino", "ray", "train")
+    ]
     promised: dict[str, Version] = {}
     for need in map(Requirement, chain(PROJECT["dependencies"], *of_users)):
         for bound in need.specifier:

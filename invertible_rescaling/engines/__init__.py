@@ -2,5 +2,6 @@
 
 from invertible_rescaling.engines.choice import create_engine, list_engines
 from invertible_rescaling.engines.cuda_graphs import CudaGraphs
+from invertible_rescaling.engines.graphs import GraphEngine, OnnxRuntime, OpenVino
 
-__all__ = ["CudaGraphs", "create_engine", "list_engines"]
+__all__ = ["CudaGraphs", "GraphEngine", "OnnxRuntime", "OpenVino", "create_engine", "list_engines"]

@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["Graph"]
 
 IR_VERSION = 10  # what ONNX Runtime 1.20 reads
-Port = tuple[str, Sequence[int | str]]
+Port = tuple[str, Sequence[int | str | None]]  # name and shape
 
 
 class Graph:
