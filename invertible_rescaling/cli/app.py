@@ -43,6 +43,10 @@ WeightsOption = Annotated[
     typer.Option(metavar="W", help="DEFAULT, V1, ..., a checkpoint or its address.", show_default=False),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Engine = Annotated[
+    str,
+    typer.Option(help="auto (the fastest here, once found out), torch, cudagraphs, onnxruntime or openvino."),
+]
 Tile = Annotated[
     str, typer.Option(metavar="PIXELS", help="auto, none, or pixels of the large picture: a side of a tile.")
 ]
@@ -105,6 +109,7 @@ def downscale(
     model: Model = None,
     weights: WeightsOption = None,
     device: Device = "auto",
+    engine: Engine = "torch",
     tile: Tile = "auto",
     jobs: Jobs = None,
     kind: StoredFormat = None,
@@ -131,6 +136,7 @@ def downscale(
         model=model,
         weights=weights,
         device=device,
+        engine=engine,
         tile=tile,
         kind=kind,
         quality=quality,
@@ -149,6 +155,7 @@ def upscale(
     weights: WeightsOption = None,
     size: Size = None,
     device: Device = "auto",
+    engine: Engine = "torch",
     tile: Tile = "auto",
     jobs: Jobs = None,
     kind: RestoredFormat = None,
@@ -172,6 +179,7 @@ def upscale(
         model=model,
         weights=weights,
         device=device,
+        engine=engine,
         tile=tile,
         kind=kind,
         quality=quality,
@@ -193,6 +201,7 @@ def roundtrip(
     model: Model = None,
     weights: WeightsOption = None,
     device: Device = "auto",
+    engine: Engine = "torch",
     tile: Tile = "auto",
     through: Annotated[
         str | None,
@@ -217,6 +226,7 @@ def roundtrip(
         model,
         weights,
         device,
+        engine,
         tile,
         through,
         codecs,

@@ -118,7 +118,7 @@ def there_and_back(
     content = source.read_bytes()
     whole, scale = decode_picture(content, max_pixels=max_pixels), network.model.scale
     original = _crop(whole, scale)
-    rescaler = network.in_tiles(tile)
+    rescaler = network.in_tiles(tile, original.size)
     lr = rescaler.downscale(original)
     hr = unit(original.colour)
     if through is None:

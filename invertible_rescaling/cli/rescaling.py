@@ -8,7 +8,14 @@ from typing import Any
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import JPEG_MODEL, ModelChoice, device_of, jpeg_choice, load
+from invertible_rescaling.pipeline.networks import (
+    JPEG_MODEL,
+    ModelChoice,
+    check_engine,
+    device_of,
+    jpeg_choice,
+    load,
+)
 from invertible_rescaling.pipeline.paths import plan
 from invertible_rescaling.pipeline.rescale import check_tile
 from invertible_rescaling.pipeline.run import process
@@ -27,6 +34,7 @@ def rescale(
     model: str | None,
     weights: str | None,
     device: str,
+    engine: str,
     tile: str,
     kind: str | None,
     size: str | None = None,
@@ -42,7 +50,7 @@ def rescale(
     found = plan(*_inputs_and_output(paths), kind, keep_suffix)
     wanted = RescaleOptions(
         direction,
-        ModelChoice(model, weights, device_of(device)),
+        ModelChoice(model, weights, device_of(device), check_engine(engine)),
         tile=tile_of(tile),
         size=_size(size),
         max_pixels=max_pixels or MAX_PIXELS,
@@ -72,6 +80,7 @@ def rescale(
         console.note(lost)
     if direction == "downscale" or model is not None or weights is not None:
         # What is wrong with these is wrong for all pictures.
+        wanted.choice.check()
         check_tile(load(wanted.choice).model.scale, wanted.tile, "--tile")
     return process(found, wanted, jobs, console)
 

@@ -19,7 +19,7 @@ from invertible_rescaling.files import write_atomically
 from invertible_rescaling.images import MAX_PIXELS
 from invertible_rescaling.images.lossy import Lossy
 from invertible_rescaling.pipeline.console import Console
-from invertible_rescaling.pipeline.networks import ModelChoice, device_of, jpeg_choice, load
+from invertible_rescaling.pipeline.networks import ModelChoice, check_engine, device_of, jpeg_choice, load
 from invertible_rescaling.pipeline.paths import look
 from invertible_rescaling.pipeline.rescale import check_tile
 from invertible_rescaling.pipeline.run import INTERRUPTED, nothing_found
@@ -34,6 +34,7 @@ def roundtrip(
     model: str | None,
     weights: str | None,
     device: str,
+    engine: str,
     tile: str,
     through: str | None,
     codecs: bool,
@@ -53,11 +54,12 @@ def roundtrip(
         raise ConfigError(f"the side-by-side picture is a PNG file; {target} is none by its name")
     if rows and target.exists() and not force:
         raise ConfigError(f"{target} exists; pass --force to overwrite it, --picture FILE or --rows 0")
-    choice = ModelChoice(model, weights, device_of(device))
+    choice = ModelChoice(model, weights, device_of(device), check_engine(engine))
     codec = None if through is None else Lossy.parse(through)
     if codec is not None and codec.kind == "jpg":
         robust = jpeg_choice(choice, codec.quality)
         choice = choice if robust is None else robust.choice
+    choice.check()
     network, side = load(choice), tile_of(tile)
     check_tile(network.model.scale, side, "--tile")
     plan, console = look(inputs), Console.of()

@@ -1,10 +1,11 @@
 """Models for the command line: by name, by a checkpoint, or by what an LR file says it was made with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
 
+from invertible_rescaling.engines import create_engine, fastest_engine, list_engines
 from invertible_rescaling.errors import CheckpointError, ConfigError, UnknownNameError
 from invertible_rescaling.models.factories import iirn_x4  # noqa: F401  (registers the models)
 from invertible_rescaling.models.loading import model_of
@@ -28,19 +29,24 @@ class ModelChoice:
         model: a name.
         weights: the name of shipped weights, a checkpoint's path or its address.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        engine: one of :func:`~invertible_rescaling.engines.list_engines`, or ``"auto"`` for the fastest here.
     """
 
     model: str | None = None
     weights: str | None = None
     device: str = "cpu"
+    engine: str = "torch"
 
     def check(self) -> None:
         """Load the model, and keep it.
 
         Raises:
             UnknownNameError, CheckpointError, ConfigError: there is no such model, or none that can be used.
+            MissingDependencyError: the engine is not installed.
         """
-        load(self)
+        network = load(self)
+        if self.engine != "auto":
+            network.run_by(self.engine)
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,29 @@ class Network:
         name: of the model.
         model: itself, on its device.
         sha256: of the file of its weights.
+        engine: by name, or ``"auto"``.
     """
 
     name: str
     model: InvertibleRescaler
     sha256: str
+    engine: str = "torch"
+    _made: dict[str, InvertibleRescaler] = field(default_factory=dict, compare=False, repr=False)
 
-    def in_tiles(self, tile: int | None) -> PictureRescaler:
-        """The model for whole pictures, in tiles of so many pixels."""
-        return PictureRescaler(self.model, tile)
+    def in_tiles(self, tile: int | None, size: tuple[int, int]) -> PictureRescaler:
+        """The model for whole pictures of about a size, in tiles of so many pixels."""
+        auto = self.engine == "auto"
+        return PictureRescaler(self.run_by(fastest_engine(self.model, size) if auto else self.engine), tile)
+
+    def run_by(self, engine: str) -> InvertibleRescaler:
+        """The model with an engine, which is kept.
+
+        Raises:
+            UnknownNameError, ConfigError, MissingDependencyError: there is none, or none for this model.
+        """
+        if engine not in self._made:
+            self._made[engine] = self.model.with_engine(create_engine(engine, self.model))
+        return self._made[engine]
 
 
 @lru_cache(maxsize=2)
@@ -96,7 +116,7 @@ def load(choice: ModelChoice) -> Network:
         raise ConfigError(f"{file} holds a model of {model.channels} channels; pictures need 3")
     if choice.model is None and wanted is not None and not isinstance(chosen, WeightsEnum):
         name = f"unnamed_x{model.scale}"  # whatever it is: its weights' hash tells it from others
-    return Network(name, model.float().eval().to(choice.device), checkpoint.sha256)
+    return Network(name, model.float().eval().to(choice.device), checkpoint.sha256, choice.engine)
 
 
 def choice_for(record: Record, given: ModelChoice) -> ModelChoice:
@@ -108,7 +128,7 @@ def choice_for(record: Record, given: ModelChoice) -> ModelChoice:
     if given.model is not None:
         return given
     if given.weights is not None:
-        choice = ModelChoice(None, given.weights, given.device)
+        choice = replace(given, model=None)
         found = load(choice).sha256
         if found != record.weights_sha256:
             raise CheckpointError(
@@ -118,7 +138,7 @@ def choice_for(record: Record, given: ModelChoice) -> ModelChoice:
         return choice
     for member in shipped(record.model):
         if member.value.sha256 == record.weights_sha256:
-            return ModelChoice(record.model, member.name, given.device)
+            return replace(given, model=record.model, weights=member.name)
     raise CheckpointError(
         f"it was made with {record.model} and weights (SHA-256 {record.weights_sha256[:12]}...) that are not "
         "shipped; pass their file as --weights, or --model to bring it back with another model"
@@ -158,7 +178,7 @@ def jpeg_choice(given: ModelChoice, quality: int | None) -> JpegChoice | None:
     trained = max(members) if quality is None else min(members, key=lambda each: abs(each - quality))
     member = members[trained]
     return JpegChoice(
-        ModelChoice(name, member.name, given.device),
+        replace(given, model=name, weights=member.name),
         quality or trained,
         (member.value.through or {})["lowest_quality"],
         _cost(name, member),
@@ -181,6 +201,17 @@ def lowest_jpeg(network: Network) -> int | None:
         if member.value.sha256 == network.sha256 and member.value.through is not None:
             return int(member.value.through["lowest_quality"])
     return None
+
+
+def check_engine(wanted: str) -> str:
+    """Refuse an engine that is not known.
+
+    Raises:
+        UnknownNameError: it is neither ``auto`` nor one that is known.
+    """
+    if wanted != "auto" and wanted not in list_engines():
+        raise UnknownNameError(f"there is no engine {wanted!r}; there are auto, {', '.join(list_engines())}")
+    return wanted
 
 
 def device_of(wanted: str) -> str:

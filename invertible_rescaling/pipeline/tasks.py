@@ -160,7 +160,7 @@ def _rescale_file(
             f"{task.target} exists, and was not made of this file with this model and quality; "
             "pass --force to overwrite"
         )
-    rescaler = job.network.in_tiles(options.tile)
+    rescaler = job.network.in_tiles(options.tile, job.size)
     if down:
         made = rescaler.downscale(job.picture, progress=progress)
     else:

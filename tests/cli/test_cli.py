@@ -198,7 +198,7 @@ def test_tiles_give_what_the_whole_gives(tmp_path, capsys, tiny) -> None:
     [(2048, {}), (2049, {"tile": 1024}), (8192, {"tile": 1024}), (8193, {"tile": 1024, "overlap": 64})],
 )
 def test_large_pictures_go_in_tiles(weights, side: int, tiles: dict) -> None:
-    assert load(ModelChoice(None, str(weights))).in_tiles(None)._tiles((side, side)) == tiles
+    assert load(ModelChoice(None, str(weights))).in_tiles(None, (side, side))._tiles((side, side)) == tiles
 
 
 def test_a_tree_keeps_its_structure(tmp_path, capsys, tiny) -> None:
