@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from invertible_rescaling.errors import ValueRangeError
+from invertible_rescaling.kernels.dispatch import may_overwrite
 
 __all__ = ["bicubic_resize", "haar_decompose", "haar_reconstruct", "quantize"]
 
@@ -24,6 +25,8 @@ def haar_decompose(x: Tensor) -> Tensor:
         >>> haar_decompose(torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])).flatten().tolist()
         [4.0, -1.0, -2.0, 0.0]
     """
+    if may_overwrite(x):
+        return _haar_decompose_into(x)
     top, bottom = x[..., 0::2, :], x[..., 1::2, :]
     vertical_mean, vertical_detail = (top + bottom) / 2, (top - bottom) / 2
     left, right = vertical_mean[..., 0::2], vertical_mean[..., 1::2]
@@ -49,10 +52,35 @@ def haar_reconstruct(y: Tensor) -> Tensor:
     low, horizontal, vertical, diagonal = y.chunk(4, dim=1)
     left, left_detail = low + horizontal, vertical + diagonal
     right, right_detail = low - horizontal, vertical - diagonal
+    if may_overwrite(y):
+        batch, channels, height, width = low.shape
+        made = _empty_like(y, (batch, channels, 2 * height, 2 * width))
+        for rows, combine in ((made[:, :, 0::2], torch.add), (made[:, :, 1::2], torch.sub)):
+            combine(left, left_detail, out=rows[..., 0::2])
+            combine(right, right_detail, out=rows[..., 1::2])
+        return made
     top = torch.stack((left + left_detail, right + right_detail), dim=-1).flatten(-2)
     bottom = torch.stack((left - left_detail, right - right_detail), dim=-1).flatten(-2)
     out = torch.stack((top, bottom), dim=-2).flatten(-3, -2)
     return out.contiguous(memory_format=torch.channels_last) if _is_channels_last(y) else out
+
+
+def _haar_decompose_into(x: Tensor) -> Tensor:
+    """The same bits in one tensor, which nothing has to be joined for."""
+    batch, channels, height, width = x.shape
+    made = _empty_like(x, (batch, 4 * channels, height // 2, width // 2))
+    top, bottom = x[..., 0::2, :], x[..., 1::2, :]
+    halves = (top + bottom).div_(4), (top - bottom).div_(4)
+    for half, bands in zip(halves, torch.split(made, 2 * channels, dim=1), strict=True):
+        torch.add(half[..., 0::2], half[..., 1::2], out=bands[:, :channels])
+        torch.sub(half[..., 0::2], half[..., 1::2], out=bands[:, channels:])
+    return made
+
+
+def _empty_like(x: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """An empty tensor in one of PyTorch's two memory formats, that of ``x`` where it has one."""
+    layout = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -128,10 +128,21 @@ class AffineCoupling(_TwoHalves):
         return self.clamp * torch.tanh(rho / 2)
 
     def _scale(self, x2: Tensor, rho: Tensor, eta: Tensor, *, out: Tensor | None = None) -> Tensor:
-        return torch.addcmul(eta, x2, torch.exp(self._log_scale(rho, eta)), out=out)
+        if out is not None:
+            return torch.addcmul(eta, x2, self._scale_in_place(rho, 2), out=out)
+        return torch.addcmul(eta, x2, torch.exp(self._log_scale(rho, eta)))
 
     def _unscale(self, y2: Tensor, rho: Tensor, eta: Tensor, *, out: Tensor | None = None) -> Tensor:
-        return torch.mul(y2 - eta, torch.exp(-self._log_scale(rho, eta)), out=out)
+        if out is not None:  # tanh is odd to the last bit
+            return torch.mul(torch.sub(y2, eta, out=out), self._scale_in_place(rho, -2), out=out)
+        return torch.mul(y2 - eta, torch.exp(-self._log_scale(rho, eta)))
+
+    def _scale_in_place(self, rho: Tensor, divisor: int) -> Tensor:
+        """exp(s), or exp(-s) for -2, in one tensor: where nothing is differentiated."""
+        scale = (rho / divisor).tanh_()
+        if self.clamp != 1:
+            scale.mul_(self.clamp)
+        return scale.exp_()
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, clamp={self.clamp}"

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import Picture
+from invertible_rescaling.layers.subnet_parts import ChannelAttention
 from invertible_rescaling.models.rescaler import InvertibleRescaler
 
 __all__ = ["PictureRescaler"]
@@ -20,6 +21,9 @@ __all__ = ["PictureRescaler"]
 # happens to be free: the same picture is to give the same file.
 _WHOLE, _EXACT = 2**22, 2**26
 _TILE, _OVERLAP = 1024, 64
+# Models without global pooling give the same in tiles that overlap as far as they see, and sooner, as a tile
+# stays in the cache; up to this overlap, beyond which too much is computed twice.
+_FARTHEST = 128
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,24 @@ class PictureRescaler:
         if self.tile is not None:
             return {"tile": self.tile} if self.tile else {}
         pixels, side = size[0] * size[1], _TILE - _TILE % self.model.scale
+        overlap = _local_overlap(self.model) if pixels > side * side else None
+        if overlap is not None:
+            return {"tile": side, "overlap": overlap}
         if pixels <= _WHOLE:
             return {}
         return {"tile": side} if pixels <= _EXACT else {"tile": side, "overlap": _OVERLAP}
+
+
+def _local_overlap(model: InvertibleRescaler) -> int | None:
+    """From which overlap on tiles of a model give what it makes of the whole; ``None`` if that is too far."""
+    if any(isinstance(module, ChannelAttention) for module in model.flow.modules()):
+        return None
+    try:
+        reach = model.receptive_field
+    except ConfigError:  # not known
+        return None
+    overlap = -(-reach // model.scale) * model.scale
+    return overlap if overlap <= _FARTHEST else None
 
 
 def check_tile(scale: int, tile: int | None, name: str = "tile") -> None:

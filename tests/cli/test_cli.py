@@ -554,3 +554,19 @@ def test_what_is_not_installed_is_named(capsys, monkeypatch) -> None:
     assert capsys.readouterr().err == (
         "error: the command line needs typer: pip install 'invertible_rescaling[cli]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "tiles"),
+    [
+        ("linear_x4", (1024, 1024), {}),
+        ("linear_x4", (1024, 1025), {"tile": 1024, "overlap": 36}),
+        ("linear_x2", (9000, 9000), {"tile": 1024, "overlap": 14}),
+        ("irn_x4", (1500, 1500), {}),  # it sees too far
+    ],
+)
+def test_models_that_pool_nothing_go_in_tiles_that_see_enough(name: str, size, tiles: dict) -> None:
+    rescaler = load(ModelChoice(name)).in_tiles(None, size)
+    assert rescaler._tiles(size) == tiles
+    if tiles:
+        assert tiles["overlap"] >= rescaler.model.receptive_field

@@ -14,6 +14,7 @@ from invertible_rescaling import GaussianLatent, WaveletLatent, ZeroLatent, iirn
 from invertible_rescaling.errors import ConfigError, DtypeError, MissingDependencyError, ShapeError
 from invertible_rescaling.functional import bicubic_resize, haar_decompose, quantize
 from invertible_rescaling.images import find_images, from_uint8, read_image
+from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.registry import latents
 from invertible_rescaling.tiling import declared_receptive_radius
 from tests.strategies import DTYPES, LATENTS, largest_difference, seeds, uniform
@@ -78,6 +79,25 @@ def test_the_wavelet_latent_is_the_designs(scale: int, correction: str) -> None:
     expected = _by_definition(lr, scale, correction)
     got = WaveletLatent(correction=correction, scale=scale)(lr)
     assert largest_difference(got, expected) < SAME[torch.float64]
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("correction", ["ratio", "difference", "none"])
+def test_on_a_cpu_details_come_from_lr_itself(scale: int, correction: str) -> None:
+    """To the last digits what enlarging and decomposing LR comes to, and with its gradients."""
+    latent = WaveletLatent(correction=correction, scale=scale)
+    for size in ((1, 1), (2, 5), (9, 4)):
+        lr = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+        found = latent(lr)
+        with fast_kernels(False):
+            wanted = latent(lr)
+        torch.testing.assert_close(found, wanted, atol=1e-13, rtol=1e-12)
+        weight = torch.rand_like(wanted)
+        (one,), (other,) = (torch.autograd.grad(made, lr, weight) for made in (found, wanted))
+        torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-11)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(latent(lr.float()), latent(lr.float()).float())
+            torch.testing.assert_close(latent(lr.float()), wanted.float(), atol=1e-5, rtol=1e-5)
 
 
 def test_the_corrections_differ() -> None:
