@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertible_rescaling.kernels.narrow_conv import add_columns, columns_of, is_narrow
+from invertible_rescaling.kernels.narrow_conv import add_columns, columns_of, is_narrow, middle_column
 from invertible_rescaling.kernels.workspace import take
 
 __all__: list[str] = []  # for the sub-networks alone
 
 Pool = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-_STRIP_VALUES = 1 << 20  # of a strip's widest input, for each thread: 4 MB in float32
+_STRIP_VALUES = 1 << 22  # of a strip's widest input, for each thread: 16 MB in float32
 _LEAST_ROWS = 16
 _GROUP_PIXELS = 160 * 160  # of the small images that go together
 
@@ -187,7 +187,7 @@ def project(buffer: Tensor, scale: Tensor | None, layers: DenseLayers, out: Tens
         target = out[:, :, top:bottom]
         if narrow:
             products = F.conv2d(rows, taps)
-            middle = products.chunk(3, dim=1)[1]
+            middle = middle_column(products, out.shape[1])
             torch.add(middle, bias.view(-1, 1, 1), out=target)
             add_columns(products, target)
         else:

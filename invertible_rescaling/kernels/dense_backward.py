@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertible_rescaling.kernels.dense import DenseLayers, mean_of, strips
-from invertible_rescaling.kernels.narrow_conv import add_columns, columns_of, is_narrow, weight_gradient
+from invertible_rescaling.kernels.narrow_conv import (
+    add_columns,
+    columns_of,
+    is_narrow,
+    middle_column,
+    weight_gradient,
+)
 
 __all__: list[str] = []  # for the sub-networks alone
 
@@ -175,6 +181,6 @@ def _transposed(grad: Tensor, weight: Tensor, dilation: int) -> Tensor:
     if dilation > 1 or not is_narrow(turned.shape[0]):
         return F.conv2d(grad, turned, padding=dilation, dilation=dilation)
     products = F.conv2d(grad, columns_of(turned), padding=(1, 0))
-    out = products.chunk(3, dim=1)[1].clone()
+    out = middle_column(products, turned.shape[0]).clone()
     add_columns(products, out)
     return out
