@@ -13,6 +13,7 @@ from benchmarking.naive import NaiveRescaler
 from benchmarking.timing import PeakMemory, medians
 from invertible_rescaling import create_model
 from invertible_rescaling.testing import randomize
+from invertible_rescaling.weights import weights_of
 
 SMALL = ["--size", "40", "48", "--batch", "1", "--patch", "32", "--blocks", "1", "--repeats", "1"]
 
@@ -94,6 +95,22 @@ def test_half_precision_is_compared_with_float32(tmp_path) -> None:
     assert row["PSNR change dB"] != 0
 
 
+def test_speed_is_measured_and_drawn(tmp_path, capsys) -> None:
+    out, picture = tmp_path / "figures.json", tmp_path / "speed.png"
+    command = ["speed", "--size", "40", "48", "--repeats", "1", "--models", "linear_x2", "linear_x4"]
+    engines = ["--engines", "torch", "onnxruntime", "--draw", str(picture), "--json", str(out)]
+    assert benchmark.main([*command, *engines]) == 0
+    rows = json.loads(out.read_text())["speed"]
+    assert {(row["model"], row["engine"]) for row in rows} == {
+        (model, engine) for model in ("linear_x2", "linear_x4") for engine in ("torch", "onnxruntime")
+    }
+    assert all(row["down MP/s"] > 0 < row["up MP/s"] for row in rows)
+    stated = weights_of("linear_x4").DEFAULT.value.metrics["BSD100"]["psnr_rgb"]
+    assert {row["BSD100 dB"] for row in rows if row["scale"] == 4} == {stated}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "| linear_x4 |" in capsys.readouterr().out
+
+
 def test_medians_take_turns() -> None:
     order: list[str] = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
@@ -135,6 +152,8 @@ def test_a_missing_gpu_is_said(monkeypatch, capsys) -> None:
         (["--repeats", "0"], "'0' is no number of at least 1"),
         (["--size", "0", "9"], "'0' is no number of at least 1"),
         (["--json", "/no/such/folder/a.json"], "No such file or directory"),
+        (["speed", "--draw", "/no/such/folder/a.png"], "No such file or directory"),
+        (["speed", "--models", "irn_x8"], "weights are shipped for"),
     ],
 )
 def test_misuse_is_told_before_anything_is_measured(capsys, arguments: list[str], message: str) -> None:

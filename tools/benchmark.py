@@ -5,6 +5,7 @@
     python tools/benchmark.py memory --depths 2 8 32
     python tools/benchmark.py tiles --side 8192 --tile 1024
     python tools/benchmark.py seams
+    python tools/benchmark.py speed --models linear_x4 small_x4 --engines torch onnxruntime --draw speed.png
     python tools/benchmark.py inference --device cuda --precision bf16 --compile --size 2160 3840
 
 Times are medians of rounds in which the compared calls take turns. Rates are over that of a large matrix
@@ -24,11 +25,12 @@ from benchmarking.inference import inference
 from benchmarking.machine import machine
 from benchmarking.options import Options
 from benchmarking.seams import seams
+from benchmarking.speed import draw_speed, speed
 from benchmarking.training import MODES, memory, optimizers, peak, training
 from benchmarking.whole import TILED, import_time, tiled, tiles
-from invertible_rescaling import RescalingError, create_model
+from invertible_rescaling import RescalingError, create_model, linear_x2
 from invertible_rescaling._process import cores_here
-from invertible_rescaling.engines import list_engines
+from invertible_rescaling.engines import create_engine, list_engines
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
@@ -37,6 +39,7 @@ PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "memory": memory,
     "tiles": tiles,
     "seams": seams,
+    "speed": speed,
     "import": import_time,
 }
 
@@ -49,8 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for name in arguments.models:
             create_model(name, blocks=1) if "irn" in name else create_model(name)
-        if arguments.json:
-            arguments.json.touch()
+            if "speed" in arguments.parts:
+                create_model(name, weights="DEFAULT")
+        for name in arguments.engines:
+            create_engine(name, linear_x2())
+        for path in filter(None, (arguments.json, arguments.draw)):
+            path.touch()
     except (RescalingError, OSError) as error:
         parser.error(str(error))
     names = {f.name for f in Options.__dataclass_fields__.values()}
@@ -69,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     for part in arguments.parts or ["inference", "training", "import"]:
         results[part] = PARTS[part](options)
         print(f"{part}\n\n{table(results[part])}\n", flush=True)
+        if part == "speed" and arguments.draw:
+            draw_speed(results[part], arguments.draw)
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     return 0
@@ -121,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--modes", nargs="+", choices=MODES, default=MODES, help="of a training step, for memory")
     add("--side", type=_count, default=8192, help="of the image in tiles")
     add("--tile", type=_count, default=1024, help="HR pixels")
+    add("--draw", type=Path, metavar="FILE", help="the picture of speed")
     add("--json", type=Path, help="write all figures there")
     add("--child", choices=(*MODES, *TILED), help=argparse.SUPPRESS)
     return parser
