@@ -49,6 +49,7 @@ from invertible_rescaling import (
 )
 from invertible_rescaling.errors import CheckpointError, UnknownNameError
 from invertible_rescaling.images import find_images, from_uint8, read_image, to_uint8
+from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.testing import randomize
 from invertible_rescaling.weights import download, enums, read_metadata
 from invertible_rescaling.weights.enums import WeightsEnum, read_members, weights_of
