@@ -68,7 +68,7 @@ def test_memory_and_tiles_are_measured(tmp_path) -> None:
     rows = json.loads(out.read_text())["tiles"]
     assert [row["direction"] for row in rows] == ["down", "up", "down, exact", "up, exact"]
     with PeakMemory(torch.device("cpu")) as used:
-        held = torch.ones(2**24)
+        held = torch.ones(2**27)  # large beside what the process may give back meanwhile
     assert used.bytes >= 0.9 * held.nbytes
 
 
