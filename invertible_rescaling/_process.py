@@ -4,6 +4,7 @@ It is imported before all that takes long, as a time limit counts from then.
 """
 
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -40,6 +41,21 @@ def memory_here(cgroup: Path = _CGROUP, machine: Path = _MEMORY) -> int:
     found = [int(word) for limit in limits for word in limit if word.isdecimal()]
     _, *total = _words(machine)[:2] or ["none"]  # its first line is MemTotal: N kB
     return min([*found, *(1024 * int(word) for word in total)], default=2**63)
+
+
+def processor_here() -> str:
+    """The processor's name.
+
+    Example:
+        >>> from invertible_rescaling._process import processor_here
+        >>> processor_here() != ""
+        True
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _words(path: Path) -> list[str]:

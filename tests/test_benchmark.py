@@ -139,12 +139,6 @@ def test_reversible_memory_does_not_grow_with_depth(tmp_path) -> None:
     assert deep["plain MB"] > 1.5 * shallow["plain MB"]
 
 
-def test_a_missing_gpu_is_said(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert benchmark.main(["--device", "cuda"]) == 2
-    assert "no CUDA device" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -154,9 +148,14 @@ def test_a_missing_gpu_is_said(monkeypatch, capsys) -> None:
         (["--json", "/no/such/folder/a.json"], "No such file or directory"),
         (["speed", "--draw", "/no/such/folder/a.png"], "No such file or directory"),
         (["speed", "--models", "irn_x8"], "weights are shipped for"),
+        (["--device", "cuda"], "there is no CUDA device here"),
+        (["--engines", "torch", "cudagraphs"], "--engines cudagraphs needs --device cuda"),
     ],
 )
-def test_misuse_is_told_before_anything_is_measured(capsys, arguments: list[str], message: str) -> None:
+def test_misuse_is_told_before_anything_is_measured(
+    capsys, monkeypatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as ended:
         benchmark.main(["inference", *arguments])
     said = capsys.readouterr()

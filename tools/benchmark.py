@@ -54,8 +54,12 @@ def main(argv: list[str] | None = None) -> int:
             create_model(name, blocks=1) if "irn" in name else create_model(name)
             if "speed" in arguments.parts:
                 create_model(name, weights="DEFAULT")
+        if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+            parser.error("there is no CUDA device here; leave --device out to measure on the CPU")
+        if "cudagraphs" in arguments.engines and arguments.device == "cpu":
+            parser.error("--engines cudagraphs needs --device cuda; on a CPU it is PyTorch as it is")
         for name in arguments.engines:
-            create_engine(name, linear_x2())
+            create_engine(name, linear_x2().to(arguments.device))
         for path in filter(None, (arguments.json, arguments.draw)):
             path.touch()
     except (RescalingError, OSError) as error:
@@ -64,9 +68,6 @@ def main(argv: list[str] | None = None) -> int:
     given: dict[str, Any] = {name: value for name, value in vars(arguments).items() if name in names}
     given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     options = Options(**given)
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        print("there is no CUDA device here; leave --device out to measure on the CPU", file=sys.stderr)
-        return 2
     if arguments.child:
         found = peak if arguments.child in MODES else tiled
         print(json.dumps(found(arguments.child, options)))

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import platform
 import statistics
 import time
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from invertible_rescaling._process import processor_here
 from invertible_rescaling.engines.cuda_graphs import CudaGraphs
 from invertible_rescaling.engines.graphs import GraphEngine, OnnxRuntime, OpenVino
 from invertible_rescaling.errors import RescalingError, UnknownNameError
@@ -146,18 +146,10 @@ def _hash_of(model: InvertibleRescaler) -> str:
 
 def _surroundings(device: torch.device, names: list[str]) -> str:
     """What a measurement holds for beside the model."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_here()
     packages = ["torch", *(name for name in names if name in _GRAPHS)]
     versions = " ".join(f"{package} {version(package)}" for package in packages)
     return f"{where}, {torch.get_num_threads()} threads, {versions}"
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _default_cache() -> Path:

@@ -40,7 +40,8 @@ class CudaGraphs:
 
     Args:
         model: whose flow it is.
-        shapes: of graphs that are kept; the one that was not used for longest goes first.
+        graphs: that are kept, one for each shape, direction and precision; the one that was not used for
+            longest goes first.
 
     Example:
         >>> import torch
@@ -51,9 +52,9 @@ class CudaGraphs:
         torch.Size([1, 3, 8, 8])
     """
 
-    def __init__(self, model: InvertibleRescaler, *, shapes: int = 4) -> None:
+    def __init__(self, model: InvertibleRescaler, *, graphs: int = 4) -> None:
         self._flow = model.flow
-        self._shapes = shapes
+        self._graphs = graphs
         self._seen: OrderedDict[Hashable, _Captured | None] = OrderedDict()
         self._lock = threading.Lock()
         self._pool: Any = None
@@ -87,7 +88,7 @@ class CudaGraphs:
     def _remember(self, key: Hashable, captured: _Captured | None) -> None:
         self._seen[key] = captured
         self._seen.move_to_end(key)
-        while len(self._seen) > self._shapes:
+        while len(self._seen) > self._graphs:
             self._seen.popitem(last=False)
 
     def _capture(self, run: Run, state: Tensor) -> _Captured:

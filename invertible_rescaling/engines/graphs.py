@@ -18,7 +18,6 @@ __all__ = ["GraphEngine", "OnnxRuntime", "OpenVino"]
 
 Array = NDArray[np.float32]
 Compiled = Callable[[Array], Array]
-_OPSET = 18
 
 
 class GraphEngine(ABC):
@@ -92,8 +91,9 @@ class GraphEngine(ABC):
     def _graph(self, *, inverse: bool) -> bytes:
         from invertible_rescaling.export.flow_graph import add_flow
         from invertible_rescaling.export.graph import Graph
+        from invertible_rescaling.export.onnx_file import OPSET
 
-        graph, model = Graph(_OPSET), self._model
+        graph, model = Graph(OPSET), self._model
         channels = model.channels * (model.scale**2 if inverse else 1)
         made = add_flow(graph, model.flow, "state", channels, torch.float32, inverse=inverse)
         given, after = ("state", ("batch", channels, "h", "w")), ("made", ("batch", None, "H", "W"))

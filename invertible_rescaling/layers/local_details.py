@@ -29,23 +29,23 @@ def local_details(lr: Tensor, scale: int, correct: Correct) -> Tensor:
         correct: of LR at a level's size and that level's approximation, ``(B, 1, C, H, W)``, and its details,
             ``(B, 3, C, H, W)``.
     """
-    channels, factor = lr.shape[1], scale
-    rest: Tensor | None = None
+    channels, factor = lr.shape[1], scale // 2
     with torch.autocast("cpu", enabled=False):
         around = pad(lr, (_REACH,) * 4, mode="replicate").contiguous(memory_format=torch.channels_last)
-        while factor > 1:
-            factor //= 2
+
+        def own_details() -> Tensor:
             found = conv2d(around, _taps(scale, factor, channels).to(lr.dtype))
             found = pixel_shuffle(found, factor) if factor > 1 else found
             bands = torch.unflatten(found, 1, (5, channels))
-            own = correct(bands[:, 4:], bands[:, :1], bands[:, 1:4])
-            if rest is None:
-                rest = own.flatten(1, 2)
-                continue
-            others = torch.unflatten(haar_decompose(rest), 1, (4, -1))
-            rest = torch.cat((others[:, 0], torch.cat((own, others[:, 1:]), dim=2).flatten(1, 2)), dim=1)
-    assert rest is not None
-    return rest
+            return correct(bands[:, 4:], bands[:, :1], bands[:, 1:4])
+
+        details = own_details().flatten(1, 2)
+        while factor > 1:
+            factor //= 2
+            others = torch.unflatten(haar_decompose(details), 1, (4, -1))
+            bands = torch.cat((own_details(), others[:, 1:]), dim=2).flatten(1, 2)
+            details = torch.cat((others[:, 0], bands), dim=1)
+    return details
 
 
 @lru_cache(maxsize=8)

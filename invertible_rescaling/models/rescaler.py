@@ -189,7 +189,8 @@ class InvertibleRescaler(PretrainedModel):
         """Return a model of the same weights whose flow an engine runs where no gradient is asked for.
 
         Both directions, :meth:`downscale` and :meth:`upscale` among them, then go by the engine, whole or in
-        tiles with an ``overlap``. Tiles without one, and forms with a log-determinant, run on PyTorch.
+        tiles with an ``overlap``. Tiles without one, and forms with a log-determinant, run on PyTorch. Copies
+        and pickles of the model leave the engine behind.
 
         Args:
             engine: one of :mod:`invertible_rescaling.engines` or your own, made for this model; ``None`` for
@@ -204,6 +205,10 @@ class InvertibleRescaler(PretrainedModel):
         twin = copy.copy(self)
         twin._engine = engine
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: all but the engine, which is made for this model alone."""
+        return {name: value for name, value in vars(self).items() if name != "_engine"}
 
     def forward(self, hr: Tensor) -> tuple[Tensor, Tensor]:
         """Map HR ``(B, C, H, W)``, sides multiples of the scale, to LR and z; nothing is rounded."""

@@ -128,14 +128,13 @@ def choice_for(record: Record, given: ModelChoice) -> ModelChoice:
     if given.model is not None:
         return given
     if given.weights is not None:
-        choice = replace(given, model=None)
-        found = load(choice).sha256
+        found = load(given).sha256
         if found != record.weights_sha256:
             raise CheckpointError(
                 f"it was made with other weights (SHA-256 {record.weights_sha256[:12]}...) than "
                 f"{given.weights} ({found[:12]}...); pass --model as well to go by these"
             )
-        return choice
+        return given
     for member in shipped(record.model):
         if member.value.sha256 == record.weights_sha256:
             return replace(given, model=record.model, weights=member.name)

@@ -45,7 +45,7 @@ def model():
 @pytest.fixture
 def stand(model, monkeypatch):
     monkeypatch.setattr(cuda_graphs, "_can_capture", lambda state: True)
-    return Stand(model, shapes=2)
+    return Stand(model, graphs=2)
 
 
 def test_the_second_call_of_a_shape_captures_and_later_ones_replay(model, stand) -> None:

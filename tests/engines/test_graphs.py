@@ -1,5 +1,7 @@
 """ONNX Runtime and OpenVINO in place of PyTorch: the same pictures."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -88,6 +90,13 @@ def test_layouts_and_threads_do_not_matter(fast) -> None:
     with ThreadPoolExecutor(3) as pool:
         for made, lr in zip(pool.map(fast.downscale, images), wanted, strict=True):
             assert torch.equal(made, lr)
+
+
+def test_copies_and_pickles_leave_the_engine_behind(fast, model) -> None:
+    hr = uniform(1, 3, 8, 8)
+    for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert torch.equal(other.downscale(hr), model.downscale(hr))
+        assert next(other.parameters()) is not next(model.parameters())
 
 
 def test_gradients_go_by_pytorch(fast, model) -> None:
