@@ -1,6 +1,8 @@
 """Speed and memory of the library on this machine, every comparison within one run.
 
     python tools/benchmark.py inference training import --threads 2
+    python tools/benchmark.py inference --models irn_x4 iirn_x4 --official Invertible-Image-Rescaling
+    python tools/benchmark.py profile batches --models iirn_x4 linear_x4
     python tools/benchmark.py optimizers --models iirn_x2 --batch 4 --patch 32
     python tools/benchmark.py memory --depths 2 8 32
     python tools/benchmark.py tiles --side 8192 --tile 1024
@@ -9,21 +11,29 @@
     python tools/benchmark.py inference --device cuda --precision bf16 --compile --size 2160 3840
 
 Times are medians of rounds in which the compared calls take turns. Rates are over that of a large matrix
-product, so that machines can be compared.
+product, so that machines can be compared. --official names a clone of IRN's authors' repository
+(github.com/pkuxmq/Invertible-Image-Rescaling), whose network takes turns with the others. A measurement
+that fails ends the run with 2, and one line says why; one that runs out of memory leaves its cell empty.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarking.batches import batches
+from benchmarking.children import OUT_OF_MEMORY, is_out_of_memory
+from benchmarking.failure import MeasurementError
 from benchmarking.inference import inference
 from benchmarking.machine import machine
+from benchmarking.official import OfficialRescaler
 from benchmarking.options import Options
+from benchmarking.profile import profile
 from benchmarking.seams import seams
 from benchmarking.speed import draw_speed, speed
 from benchmarking.training import MODES, memory, optimizers, peak, training
@@ -31,9 +41,12 @@ from benchmarking.whole import TILED, import_time, tiled, tiles
 from invertible_rescaling import RescalingError, create_model, linear_x2
 from invertible_rescaling._process import cores_here
 from invertible_rescaling.engines import create_engine, list_engines
+from invertible_rescaling.errors import first_line
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
+    "profile": profile,
+    "batches": batches,
     "training": training,
     "optimizers": optimizers,
     "memory": memory,
@@ -49,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads or cores_here())
+    if arguments.child:
+        return _child(arguments.child, options_of(arguments))
     try:
         for name in arguments.models:
             create_model(name, blocks=1) if "irn" in name else create_model(name)
@@ -60,27 +75,45 @@ def main(argv: list[str] | None = None) -> int:
             parser.error("--engines cudagraphs needs --device cuda; on a CPU it is PyTorch as it is")
         for name in arguments.engines:
             create_engine(name, linear_x2().to(arguments.device))
+        if arguments.official:
+            OfficialRescaler(arguments.official, create_model("irn_x4", blocks=1))
         for path in filter(None, (arguments.json, arguments.draw)):
             path.touch()
-    except (RescalingError, OSError) as error:
+    except (RescalingError, MeasurementError, OSError) as error:
         parser.error(str(error))
-    names = {f.name for f in Options.__dataclass_fields__.values()}
-    given: dict[str, Any] = {name: value for name, value in vars(arguments).items() if name in names}
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    options = Options(**given)
-    if arguments.child:
-        found = peak if arguments.child in MODES else tiled
-        print(json.dumps(found(arguments.child, options)))
-        return 0
-    results: dict[str, Any] = {"machine": machine(options.device), "options": given}
+    options = options_of(arguments)
+    results: dict[str, Any] = {"machine": machine(options.device), "options": asdict(options)}
     print(f"{results['machine']}\n")
     for part in arguments.parts or ["inference", "training", "import"]:
-        results[part] = PARTS[part](options)
+        try:
+            results[part] = PARTS[part](options)
+        except (MeasurementError, RescalingError, RuntimeError, MemoryError, OSError) as error:
+            print(f"benchmark.py: {part} could not be measured: {first_line(error)}", file=sys.stderr)
+            return 2
         print(f"{part}\n\n{table(results[part])}\n", flush=True)
         if part == "speed" and arguments.draw:
             draw_speed(results[part], arguments.draw)
         if arguments.json:
-            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+            arguments.json.write_text(json.dumps(results, indent=1, default=str) + "\n")
+    return 0
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """What every part is told, out of the command line."""
+    given: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    as_tuples: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    return Options(**as_tuples)
+
+
+def _child(name: str, options: Options) -> int:
+    """One measurement of many, for the process that started this one."""
+    try:
+        found = peak(name, options) if name in MODES else tiled(name, options)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return OUT_OF_MEMORY
+        raise
+    print(json.dumps(found))
     return 0
 
 
@@ -123,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu")
     add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the sub-networks")
     add("--engines", nargs="+", choices=list_engines(), default=["torch"], help="of inference")
+    add("--official", type=Path, metavar="DIR", help="the original authors' repository, for inference")
     add("--compile", action="store_true", help="torch.compile, for inference")
     add("--batch", type=_count, default=16, help="of training")
     add("--patch", type=_count, default=144, help="of training")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarking.naive import NaiveRescaler
+from benchmarking.official import OfficialRescaler
 from benchmarking.options import Options
 from benchmarking.timing import copy, medians, product
 from complexity import count
@@ -43,16 +44,23 @@ def inference(options: Options) -> list[dict[str, Any]]:
             options, device, lambda: naive.inverse(small, naive.latent(small)).clamp(0, 1)
         ),
     }
+    others = ["irn_x4, naive"]
+    if options.official:
+        official = OfficialRescaler(options.official, _model("irn_x4", device))
+        others.append("irn_x4, its authors' program")
+        calls[f"{others[-1]} down"] = _at(options, device, lambda: official.downscale(hr))
+        calls[f"{others[-1]} up"] = _at(options, device, lambda: official.upscale(small))
     for name, model in variants.items():
         calls |= _calls(name, model, hr, options)
     seconds = medians(calls, options.repeats, device)
     rate = multiply_adds / seconds["product"]
-    baseline = seconds["irn_x4, naive down"] + seconds["irn_x4, naive up"]
-    rows: list[dict[str, Any]] = [{"model": "irn_x4, naive", **_times(seconds, "irn_x4, naive")}]
+    totals = {name: seconds[f"{name} down"] + seconds[f"{name} up"] for name in others}
+    rows: list[dict[str, Any]] = [{"model": name, **_times(seconds, name)} for name in others]
     for name, model in variants.items():
         cost = count(model, (-(-height // model.scale) * model.scale, -(-width // model.scale) * model.scale))
         row: dict[str, Any] = {"model": name, **_times(seconds, name)}
-        row["times as fast as naive IRN"] = baseline / (row["down s"] + row["up s"])
+        for other, total in totals.items():
+            row[f"times as fast as {other}"] = total / (row["down s"] + row["up s"])
         pixels = height * width / 1e6
         row["down MP/s"], row["up MP/s"] = pixels / row["down s"], pixels / row["up s"]
         row["down / product"] = cost.downscale / row["down s"] / rate

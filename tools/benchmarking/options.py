@@ -1,6 +1,7 @@
 """What every part of the benchmark is told."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Options:
     precision: str
     compile: bool
     engines: tuple[str, ...]
+    official: Path | None
     batch: int
     patch: int
     blocks: int
