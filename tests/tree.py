@@ -22,13 +22,18 @@ def rooms() -> dict[str, list[Path]]:
 
 def levels() -> dict[str, int]:
     """For each room one more than the highest of those it imports; 1 where it imports none."""
-    imports = {room: _imported_by(files) & rooms().keys() - {room} for room, files in rooms().items()}
+    imports = imports_of()
     found: dict[str, int] = {}
     while len(found) < len(imports):
         ready = [room for room, others in imports.items() if room not in found and others <= found.keys()]
         assert ready, f"round about: {sorted(imports.keys() - found.keys())}"
         found |= {room: 1 + max((found[other] for other in imports[room]), default=0) for room in ready}
     return found
+
+
+def imports_of() -> dict[str, set[str]]:
+    """For each room those that it imports."""
+    return {room: _imported_by(files) & rooms().keys() - {room} for room, files in rooms().items()}
 
 
 def draw() -> str:

@@ -30,7 +30,7 @@ from benchmarking.batches import batches
 from benchmarking.children import OUT_OF_MEMORY, is_out_of_memory
 from benchmarking.failure import MeasurementError
 from benchmarking.inference import inference
-from benchmarking.machine import machine
+from benchmarking.machine import commit, machine
 from benchmarking.official import OfficialRescaler
 from benchmarking.options import Options
 from benchmarking.profile import profile
@@ -82,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     except (RescalingError, MeasurementError, OSError) as error:
         parser.error(str(error))
     options = options_of(arguments)
-    results: dict[str, Any] = {"machine": machine(options.device), "options": asdict(options)}
+    results: dict[str, Any] = {"machine": machine(options.device), "commit": commit()}
+    results["options"] = asdict(options)
     print(f"{results['machine']}\n")
     for part in arguments.parts or ["inference", "training", "import"]:
         try:

@@ -60,17 +60,17 @@ def tiled(child: str, options: Options) -> dict[str, float]:
 
 def import_time(options: Options) -> list[dict[str, Any]]:
     """Milliseconds that imports take after ``import torch``, with their bytecode compiled before."""
-    return [_import_time(statement, options.repeats) for statement in IMPORTS]
-
-
-def _import_time(statement: str, repeats: int) -> dict[str, Any]:
-    program = (
-        f"import time, torch; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-    )
     with tempfile.TemporaryDirectory() as bytecode:  # of torch, too: whatever the installation holds
         settings = os.environ | {"PYTHONPYCACHEPREFIX": bytecode}
         settings.pop("PYTHONDONTWRITEBYTECODE", None)
-        first, *times = [_run(program, settings) for _ in range(1 + repeats)]
+        return [_import_time(statement, options.repeats, settings) for statement in IMPORTS]
+
+
+def _import_time(statement: str, repeats: int, settings: Mapping[str, str]) -> dict[str, Any]:
+    program = (
+        f"import time, torch; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
+    )
+    first, *times = [_run(program, settings) for _ in range(1 + repeats)]
     return {
         "statement": statement,
         "import adds ms": 1e3 * statistics.median(times),
