@@ -81,6 +81,7 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "furo"
+html_favicon = "_static/favicon.svg"
 html_title = "invertible_rescaling"
 html_static_path = ["_static", "_build/made/static"]
 html_css_files = ["site.css"]

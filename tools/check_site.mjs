@@ -157,8 +157,9 @@ check(results.some((text) => text.includes("AffineCoupling")), `the search finds
 await search.close();
 
 const [zoo] = await open(context, "models.html");
-await zoo.click("table.sortable th:nth-child(4) button");
-const parameters = await zoo.$$eval("table.sortable tbody td:nth-child(4)", (cells) => cells.map((cell) => Number(cell.dataset.value)));
+await zoo.click('table.sortable th button:text-is("parameters")');
+const column = await zoo.$eval("table.sortable th[aria-sort]", (head) => head.cellIndex + 1);
+const parameters = await zoo.$$eval(`table.sortable tbody td:nth-child(${column})`, (cells) => cells.map((cell) => Number(cell.dataset.value)));
 check(parameters.every((value, index) => !index || value <= parameters[index - 1]), "the zoo sorts by parameters");
 await zoo.close();
 
@@ -208,12 +209,14 @@ await finished("no picture|cannot be decoded", 20000);
 check(true, `half a file: ${await said()}`);
 
 await context.setOffline(true);
+await trial.evaluate(() => (document.querySelector("#try-status").textContent = ""));
 await trial.setInputFiles("#try-file", file("small.png", saved));
 await finished("^Shrunk in");
 check(true, "it works offline once loaded");
 await context.setOffline(false);
 
 if (process.argv.includes("--best")) {
+  await trial.evaluate(() => (document.querySelector("#try-status").textContent = ""));
   await trial.selectOption("#try-model", "iirn_x4");
   await trial.click("#try-sample");
   await finished("brought back in");

@@ -8,7 +8,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   // The theme's headings of its menu have no level, and blocks that scroll cannot be reached by the keyboard.
   for (const heading of document.querySelectorAll("[role=heading]:not([aria-level])")) heading.ariaLevel = "2";
-  for (const block of document.querySelectorAll("pre")) if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
+  for (const block of document.querySelectorAll("pre, .table-wrapper, .diagram-wide, div.math")) if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
   for (const link of document.querySelectorAll(".sphx-glr-thumbcontainer a")) link.ariaLabel = link.textContent.trim();
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];

@@ -51,6 +51,7 @@ async function take(file) {
   if (!file || busy) return;
   find("try-file").value = "";
   find("try-result").hidden = true;
+  status("");
   const task = find("try").task.value;
   const model = models.find((one) => one.name === find("try-model").value);
   setBusy(true);
