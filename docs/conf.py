@@ -57,6 +57,7 @@ intersphinx_mapping = (
 TUTORIALS = [
     "first_rescale.py",
     "train_on_your_photographs.py",
+    "editing_lr.py",
     "own_subnetwork.py",
     "layer_in_your_model.py",
     "memory_saving_training.py",

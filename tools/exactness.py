@@ -8,6 +8,7 @@ import sys
 
 import torch
 
+from benchmarking.machine import commit, machine
 from invertible_rescaling import InvertibleRescaler
 from invertible_rescaling.testing import check_invertible, randomize
 
@@ -22,9 +23,9 @@ def main() -> int:
     parser.add_argument("--float64", action="store_true", help="measure in float64 rather than float32")
     options = parser.parse_args()
     dtype = torch.float64 if options.float64 else torch.float32
-    print(
-        f"Largest round-trip error, x4, {options.side}x{options.side}, {dtype}; in brackets over epsilon.\n"
-    )
+    size = f"{options.side}x{options.side}"
+    print(f"Largest round-trip error, x4, {size}, {dtype}; in brackets over epsilon.")
+    print(f"{machine('cpu')}; commit {commit()}.\n")
     print("| sub-network, couplings | " + " | ".join(f"gain {gain:g}" for gain in _GAINS) + " |")
     print("|---" * (len(_GAINS) + 1) + "|")
     for subnet in ("conv", "crdb", "dense", "rrdb"):
@@ -44,6 +45,8 @@ def measure(subnet: str, blocks: int, gain: float, side: int, dtype: torch.dtype
     if not error < 0.1:
         return "no inverse left"
     report = check_invertible(model, image, tolerance=float("inf"))
+    if report.amplification > 1e7:  # only on part of the image is anything left
+        return "no inverse left"
     return f"{report.forward_error:.0e} ({report.amplification:.0f})"
 
 

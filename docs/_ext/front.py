@@ -13,7 +13,7 @@ from invertible_rescaling.images import from_uint8, to_uint8
 from invertible_rescaling.training.data import photograph
 
 PHOTOGRAPH = "astronaut"
-CROPS = ((84, 180), (244, 116))  # upper left corners, in pixels of HR
+CROPS = ((84, 180), (344, 119))  # upper left corners, in pixels of HR
 SIDE, ENLARGED = 80, 4
 _PAGE = Path(__file__).parent / "front.html"
 

@@ -25,7 +25,7 @@ RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-sim
 MODELS = {  # HR pixels a side of a tile, and around it; words for the visitor
     "linear_x4": (512, 36, "at once"),
     "small_x4": (384, 48, "seconds"),
-    "iirn_x4": (256, 48, "best, and a minute or more"),
+    "iirn_x4": (256, 48, "best, two minutes a megapixel"),
 }
 
 
