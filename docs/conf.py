@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sphinx_gallery.sorting import ExplicitOrder
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tutorials are small: threads would wait for one another
 HERE = Path(__file__).parent
 Path(HERE, "_build", "made", "static").mkdir(parents=True, exist_ok=True)
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent), str(HERE.parent / "tools")]
