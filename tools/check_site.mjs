@@ -103,11 +103,12 @@ for (const width of WIDTHS) {
       anchors.set(path, new Set(found.ids));
       links.push(...found.links.map((link) => [path, link]));
       if (seen.bytes > MOST_BYTES) fault(`${path}: ${seen.bytes} bytes`);
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
-      for (const one of violations.filter(({ impact }) => ["serious", "critical"].includes(impact))) {
-        fault(`${path}: axe: ${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.target).join("; ")}`);
-      }
+    }
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
+    for (const one of violations.filter(({ impact }) => ["serious", "critical"].includes(impact))) {
+      const where = one.nodes.slice(0, 3).map((node) => node.target);
+      fault(`${path} at ${width}: axe: ${one.id}: ${one.help}: ${where.join("; ")}`);
     }
     if (shots && !path.includes("/")) await page.screenshot({ path: join(shots, `${path}_${width}.png`), fullPage: true });
     await page.close();
