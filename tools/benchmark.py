@@ -30,7 +30,6 @@ from benchmarking.batches import batches
 from benchmarking.children import OUT_OF_MEMORY, is_out_of_memory
 from benchmarking.failure import MeasurementError
 from benchmarking.inference import inference
-from benchmarking.machine import commit, machine
 from benchmarking.official import OfficialRescaler
 from benchmarking.options import Options
 from benchmarking.profile import profile
@@ -42,6 +41,7 @@ from invertible_rescaling import RescalingError, create_model, linear_x2
 from invertible_rescaling._process import cores_here
 from invertible_rescaling.engines import create_engine, list_engines
 from invertible_rescaling.errors import first_line
+from provenance import commit, machine, stamp
 
 PARTS: dict[str, Callable[[Options], list[dict[str, Any]]]] = {
     "inference": inference,
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     options = options_of(arguments)
     results: dict[str, Any] = {"machine": machine(options.device), "commit": commit()}
     results["options"] = asdict(options)
-    print(f"{results['machine']}\n")
+    print(f"{stamp(options.device)}\n")
     for part in arguments.parts or ["inference", "training", "import"]:
         try:
             results[part] = PARTS[part](options)

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarking.machine import machine
 from benchmarking.timing import medians
 from evaluate import at_least
 from evaluation.report import align
@@ -36,6 +35,7 @@ from invertible_rescaling.errors import ConfigError
 from invertible_rescaling.kernels import fast_kernels
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.models.super_resolution import SuperResolver
+from provenance import commit, machine, stamp
 
 aten = torch.ops.aten
 
@@ -255,6 +255,7 @@ def to_json(table: Table) -> str:
     environment = {
         "device": "cpu",
         "machine": machine("cpu"),
+        "commit": commit(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -319,7 +320,7 @@ def output(table: Table, json_file: str | None) -> None:
         print(to_json(table), end="")
         return
     if table.rows:
-        print(to_markdown(table), flush=True)
+        print(f"{to_markdown(table)}\n\n{stamp()}", flush=True)
     if json_file is not None:
         try:
             write_json(Path(json_file), to_json(table))

@@ -8,9 +8,9 @@ import sys
 
 import torch
 
-from benchmarking.machine import commit, machine
 from invertible_rescaling import InvertibleRescaler
 from invertible_rescaling.testing import check_invertible, randomize
+from provenance import stamp
 
 _BLOCKS = (2, 8, 32)
 _GAINS = (0.25, 0.5, 0.75, 1.0, 1.5)
@@ -25,7 +25,7 @@ def main() -> int:
     dtype = torch.float64 if options.float64 else torch.float32
     size = f"{options.side}x{options.side}"
     print(f"Largest round-trip error, x4, {size}, {dtype}; in brackets over epsilon.")
-    print(f"{machine('cpu')}; commit {commit()}.\n")
+    print(f"{stamp()}\n")
     print("| sub-network, couplings | " + " | ".join(f"gain {gain:g}" for gain in _GAINS) + " |")
     print("|---" * (len(_GAINS) + 1) + "|")
     for subnet in ("conv", "crdb", "dense", "rrdb"):

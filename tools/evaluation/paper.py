@@ -7,6 +7,7 @@ from evaluation.measuring import Benchmark
 from evaluation.methods import Row
 from evaluation.report import Report, align, convention, describe_benchmark, format_figures
 from invertible_rescaling.weights import weights_of
+from provenance import stamp
 
 SETS = ("Set5", "Set14", "BSD100", "Urban100")
 COLUMNS = ("RGB printed", "RGB PSNR/SSIM", "Y printed", "Y PSNR/SSIM", "LR PSNR")
@@ -64,7 +65,7 @@ def to_paper(report: Report) -> str:
     for benchmark in report.benchmarks:
         said += ["", f"## {benchmark.name}", "", *align(_table(report.rows, benchmark)), ""]
         said.append(describe_benchmark(benchmark))
-    return "\n".join(said)
+    return "\n".join([*said, "", stamp(str(report.task.device))])
 
 
 def _table(rows: Sequence[Row], benchmark: Benchmark) -> list[list[str]]:

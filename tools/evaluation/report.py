@@ -9,6 +9,7 @@ from evaluation.measuring import Benchmark, Figures
 from evaluation.methods import SEED, Row
 from evaluation.task import Task
 from invertible_rescaling.metrics import SSIM_WINDOW
+from provenance import commit, machine, stamp
 
 
 @dataclass
@@ -50,7 +51,8 @@ def to_markdown(report: Report) -> str:
         for benchmark in report.benchmarks:
             cells[-1] += format_figures(benchmark.figures.get(row.name))
     lines += align(cells)
-    return "\n".join([*lines, "", *map(describe_benchmark, report.benchmarks)])
+    measured = [*map(describe_benchmark, report.benchmarks), stamp(str(report.task.device))]
+    return "\n".join([*lines, "", *measured])
 
 
 def format_figures(figures: Figures | None) -> list[str]:
@@ -101,6 +103,8 @@ def to_json(report: Report) -> str:
         "tile": task.tile,
         "overlap": task.overlap,
         "device": str(task.device),
+        "machine": machine(str(task.device)),
+        "commit": commit(),
         "limit": task.limit,
         "benchmarks": [
             {

@@ -17,6 +17,11 @@ def machine(device: str) -> str:
     return f"{where}, {on}, torch {torch.__version__}"
 
 
+def stamp(device: str = "cpu") -> str:
+    """What stands below a table: where it was measured, and by which commit."""
+    return f"{machine(device)}; commit {commit()}."
+
+
 def commit() -> str | None:
     """The commit that is checked out, with a plus where files differ from it; ``None`` outside git."""
     git = shutil.which("git")

@@ -1,0 +1,95 @@
+"""Trials that compare variants: what is planned, and what a run of them leaves."""
+
+import json
+
+import pytest
+from pictures import pictures
+
+import trials
+from comparing.plans import IIRN, PLANS, Trial
+from comparing.tables import to_markdown
+from invertible_rescaling import create_model
+from invertible_rescaling.weights import read_metadata
+
+
+@pytest.mark.parametrize("plan", sorted(PLANS))
+def test_plans_name_each_run_once_and_start_from_runs_before(plan: str) -> None:
+    names = [trial.name for trial in PLANS[plan]]
+    assert len(set(names)) == len(names)
+    for index, trial in enumerate(PLANS[plan]):
+        assert trial.start is None or trial.start in names[:index]
+        assert ("steps" in trial.options) + trial.fills + (trial.as_long_as is not None) == 1
+        create_model(trial.options["model"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Of the claims at x2, one seed, IIRN and IRN as long as that, four steps of IIRN."""
+    to = tmp_path_factory.mktemp("trials")
+    images = pictures(to / "images", 2, side=48)
+    common = ["claims", "--data", images, "--val", images, "--to", to / "runs", "--json", to / "claims.json"]
+    for only in ("x2_iirn_crdb_wavelet_latent_0", "x2_irn_with_zeros_for_z_as_long_as_iirn_0"):
+        assert trials.main([str(word) for word in (*common, "--steps", 4, "--only", only)]) == 0
+    return to
+
+
+def test_a_run_trains_what_it_starts_from_and_says_what_it_was(finished) -> None:
+    gathered = json.loads((finished / "claims.json").read_text())
+    assert gathered["planned"] == len(PLANS["claims"])
+    rows = {run["row"]: run for run in gathered["done"]}
+    assert set(rows) == {
+        *("linear code, wavelet z", "linear code, zero z"),
+        *(IIRN, "IRN with zeros for z, as long as IIRN"),
+    }
+    found = rows[IIRN]
+    assert (found["steps"], found["batch_size"], found["patch"], found["optimizer"]) == (4, 4, 32, "soap")
+    assert found["start"].endswith("x2_linear_code_wavelet_z_0/last.safetensors")
+    assert found["core_minutes"] > 0
+    assert found["val"]["psnr_rgb"] > 20
+    weights = read_metadata(finished / "runs" / "x2_iirn_crdb_wavelet_latent_0" / "last.safetensors")
+    assert weights["metadata"]["step"] == 4
+
+
+def test_what_is_done_is_not_done_again(finished, capsys) -> None:
+    images, runs = (str(finished / name) for name in ("images", "runs"))
+    only = "x2_iirn_crdb_wavelet_latent_0"
+    assert trials.main(["claims", "--data", images, "--val", images, "--to", runs, "--only", only]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_steps_of_equal_time_follow_from_what_a_step_takes(tmp_path) -> None:
+    plan = [
+        Trial("slow", 2, 0, {"model": "iirn_x2", "steps": 100}),
+        Trial("fast", 2, 0, {"model": "irn_x2"}, as_long_as="slow"),
+        Trial("filled", 2, 0, {"model": "small_x2"}, fills=True),
+    ]
+    (tmp_path / "pace").mkdir()
+    seconds = {"slow": 0.5, "fast": 0.2, "filled": 2.0, "linear start": 0.01}
+    (tmp_path / "pace" / "x2.json").write_text(json.dumps(seconds))
+    bench = trials.Bench(plan, (), (), tmp_path, minutes=1)
+    assert [bench.steps_of(trial) for trial in plan] == [100, 250, 20]  # the last: (60 - 2000 * 0.01) / 2
+
+
+def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
+    def run(row: str, seed: int, psnr: float) -> dict:
+        facts = {"scale": 2, "parameters": 1500, "multiply_adds": 2e6, "steps": 600, "core_minutes": 1.5}
+        return {"row": row, "seed": seed, "machine": "a", "commit": "b", **facts} | {
+            "val": {"psnr_rgb": psnr, "lr_psnr_rgb": 40.0}
+        }
+
+    done = [run("linear code", 0, 36.0), run("first", 0, 37.0), run("first", 1, 39.0), run("other", 1, 38.5)]
+    lines = to_markdown({"done": done}).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert [row[0] for row in cells[2:]] == ["first", "other", "linear code"]
+    assert [row[5:8] for row in cells[2:4]] == [["37.00 / 39.00", "38.00", ""], ["38.50", "38.50", "-0.50"]]
+    assert lines[-1] == "a; commit b."
+
+
+def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:
+    images = pictures(tmp_path / "images", 1, side=48)
+    there = ["--to", str(tmp_path / "runs"), "--val", str(images)]
+    assert trials.main(["claims", "--data", str(tmp_path / "none"), *there]) == 2
+    assert "trials.py: " in capsys.readouterr().err
+    short = ["table1", "--minutes", "0.0001", "--only", "srcnn"]
+    assert trials.main([*short, "--data", str(images), *there]) == 2
+    assert "no step fits into 0.0001 minutes" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Trials that compare variants under one budget."""

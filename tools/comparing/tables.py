@@ -1,0 +1,53 @@
+"""What came of trials, as Markdown."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from evaluation.report import align
+
+HEAD = (
+    *("what differs", "parameters", "multiply-adds, M", "steps", "core minutes"),
+    *("val PSNR, RGB, of each seed", "mean", "over the first row", "LR against bicubic"),
+)
+
+
+def to_markdown(gathered: dict[str, Any]) -> str:
+    """A table for each scale, the plan's rows in their order, and where they were trained."""
+    done = gathered["done"]
+    parts = []
+    for scale in sorted({run["scale"] for run in done}):
+        runs = [run for run in done if run["scale"] == scale]
+        rows = [[run for run in runs if run["row"] == row] for row in _rows(runs)]
+        parts.append("\n".join([f"x{scale}:", "", *align([HEAD, *(_line(row, rows[0]) for row in rows)])]))
+    places = sorted({f"{run['machine']}; commit {run['commit']}." for run in done})
+    return "\n\n".join([*parts, " ".join(places)]) + "\n"
+
+
+def _rows(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Names in the order of the plan; linear codes, which others start from, come last."""
+    names = dict.fromkeys(run["row"] for run in runs)
+    return sorted(names, key=lambda name: name.startswith("linear code"))
+
+
+def _line(row: Sequence[dict[str, Any]], first: Sequence[dict[str, Any]]) -> list[str]:
+    """Over the first row: the mean of what each seed has more than the first row's with that seed."""
+    known = {run["seed"]: run["val"]["psnr_rgb"] for run in first}
+    found = {run["seed"]: run["val"]["psnr_rgb"] for run in row}
+    more = [value - known[seed] for seed, value in found.items() if seed in known]
+    return [
+        row[0]["row"],
+        f"{row[0]['parameters']:,}",
+        f"{row[0]['multiply_adds'] / 1e6:.1f}",
+        _range([run["steps"] for run in row], ",d"),
+        _range([run["core_minutes"] for run in row], ".1f"),
+        " / ".join(f"{found[seed]:.2f}" for seed in sorted(found)),
+        f"{fmean(found.values()):.2f}",
+        f"{fmean(more):+.2f}" if more and row is not first else "",
+        _range([run["val"]["lr_psnr_rgb"] for run in row], ".1f"),
+    ]
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    least, most = format(min(values), form), format(max(values), form)
+    return least if least == most else f"{least} to {most}"

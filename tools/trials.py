@@ -1,0 +1,251 @@
+r"""Train the variants that a table compares, each with the same images, and keep what came of each.
+
+    python tools/trials.py claims --data DIR --val DIR --to runs/claims --json docs/measured/claims.json
+    python tools/trials.py table1 --minutes 20 --data DIR --val DIR --to runs/table1
+
+One variant is trained after another, on one CPU core; those that --to holds are passed over, and several
+processes may share it, one a core. ``claims`` are short runs on what Mo & Chen say of IIRN and of its parts.
+``table1`` gives every system of their Table 1, and the small models here, as many core minutes; its weights,
+RUN/last.safetensors, are for tools/evaluate.py. How many steps fill a time is counted from the core seconds
+that one takes, measured before, so that other work on the machine takes none away. --json gathers what is
+done, with a table of it beside, in a file of the same name that ends with .md.
+"""
+
+import argparse
+import fcntl
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from comparing.plans import PLANS, Trial
+from comparing.tables import to_markdown
+from complexity import count
+from evaluate import at_least
+from evaluation.words import one_line, write_json
+from invertible_rescaling import RescalingError, create_model
+from invertible_rescaling.evaluation import METRICS, measure, model_rescale
+from invertible_rescaling.images import find_images, from_uint8, read_image
+from invertible_rescaling.models import AnyModel
+from invertible_rescaling.training import Trainer, TrainingConfig
+from invertible_rescaling.training.start import takes_linear
+from invertible_rescaling.weights import read_metadata
+from provenance import commit, machine
+
+HR_SIZE = (40, 40)  # what the papers count multiply-adds on
+NEVER = 1_000_000_000
+TIMED = (6, 26)  # steps: between them there are twenty, with two turns of SOAP's bases
+KEPT = ("batch_size", "patch", "optimizer", "lr", "loss_weights", "start", "seed")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all trials of a plan share.
+
+    Attributes:
+        trials: the whole plan, in which a run may be told to take as long as another.
+        train: images to train on, uint8 ``(3, H, W)``.
+        val: images to measure on, likewise.
+        to: the folder of what comes of them.
+        minutes: the core minutes of those that fill a time.
+        steps: at most so many, for a rehearsal; ``None`` for what the plan says.
+    """
+
+    trials: Sequence[Trial]
+    train: Sequence[torch.Tensor]
+    val: Sequence[torch.Tensor]
+    to: Path
+    minutes: float
+    steps: int | None = None
+
+    def run(self, wanted: Sequence[Trial]) -> None:
+        """Train those that are neither done nor in work in another process."""
+        for trial in wanted:
+            self._finish(trial, wait=False)
+
+    def _finish(self, trial: Trial, *, wait: bool) -> None:
+        folder = self.to / trial.name
+        with alone(folder, wait=wait) as mine:
+            if not mine or (folder / "result.json").is_file():
+                return
+            for other in self.trials:
+                if other.name == trial.start:
+                    self._finish(other, wait=True)
+            result = self.train_one(trial)
+            write_json(folder / "result.json", json.dumps(result, indent=2) + "\n")
+            found = result["val"]
+            print(
+                f"{trial.name}: {found['psnr_rgb']:.2f} dB, LR {found['lr_psnr_rgb']:.2f} dB, "
+                f"{result['steps']} steps, {result['core_minutes']:.1f} core minutes",
+                flush=True,
+            )
+
+    def train_one(self, trial: Trial) -> dict[str, Any]:
+        """Train a variant from its first step; return what is to be kept of it."""
+        out = self.to / trial.name
+        empty(out)
+        config = self.configuration(trial, out, self.steps_of(trial))
+        began = time.process_time()
+        model = self.fit(config)
+        seconds = time.process_time() - began
+        left = read_metadata(out / "last.safetensors")["metadata"]
+        found = [measure(model_rescale(model), from_uint8(hr[None]), trial.scale)[0] for hr in self.val]
+        cost = count(model, HR_SIZE)
+        return {
+            "row": trial.row,
+            "scale": trial.scale,
+            "model": trial.options["model"],
+            "steps": left["step"],
+            **{name: left["options"][name] for name in KEPT},
+            "core_minutes": round(seconds / 60, 2),
+            "machine": machine("cpu"),
+            "commit": commit(),
+            "parameters": cost.parameters,
+            "multiply_adds": cost.upscale,
+            "val": {name: round(fmean(each[name] for each in found), 4) for name in METRICS},
+        }
+
+    def fit(self, config: TrainingConfig) -> AnyModel:
+        """Train; the images are measured afterwards, so that they take no time of it.
+
+        Raises:
+            KeyboardInterrupt: training took it for a wish to stop cleanly.
+        """
+        result = Trainer(config, self.train, (), log=quiet).fit()
+        if result.model is None or not result.finished:
+            raise KeyboardInterrupt
+        return result.model
+
+    def configuration(self, trial: Trial, out: Path, steps: int) -> TrainingConfig:
+        """The options of a run."""
+        options = {"save_every": NEVER, **trial.options, "steps": steps}
+        if trial.start is not None:
+            options["start"] = str(self.to / trial.start / "last.safetensors")
+        return TrainingConfig(**options, seed=trial.seed, out=out, cpu=True, quiet=True)
+
+    def steps_of(self, trial: Trial) -> int:
+        """How many steps a variant makes."""
+        steps = trial.options.get("steps")
+        if trial.as_long_as is not None:
+            alike = (trial.as_long_as, trial.scale, trial.seed)
+            (other,) = (t for t in self.trials if (t.row, t.scale, t.seed) == alike)
+            steps = round(self.steps_of(other) * self.pace(other) / self.pace(trial))
+        elif trial.fills:
+            steps = int((60 * self.minutes - self.start_seconds(trial)) / self.pace(trial))
+        if steps is None or steps < 1:
+            raise RescalingError(f"{trial.name}: no step fits into {self.minutes:g} minutes")
+        return min(steps, self.steps or steps)
+
+    def pace(self, trial: Trial) -> float:
+        """Core seconds of a step, linear start aside, as the first that asked for it has measured them."""
+        with alone(self.to / "pace", wait=True):
+            file = self.to / "pace" / f"x{trial.scale}.json"
+            known: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+            if trial.row not in known:
+                known[trial.row] = self._time(trial)
+                write_json(file, json.dumps(known, indent=2) + "\n")
+        return known[trial.row]
+
+    def _time(self, trial: Trial) -> float:
+        seconds = []
+        for steps in TIMED:
+            with tempfile.TemporaryDirectory() as folder:
+                config = self.configuration(trial, Path(folder), steps)
+                if takes_linear(create_model(trial.options["model"])):
+                    config = replace(config, start="none")
+                began = time.process_time()
+                self.fit(config)
+                seconds.append(time.process_time() - began)
+        return (seconds[1] - seconds[0]) / (TIMED[1] - TIMED[0])
+
+    def start_seconds(self, trial: Trial) -> float:
+        """Core seconds of a linear start that a run makes itself."""
+        model = create_model(trial.options["model"])
+        if trial.start is not None or trial.options.get("start") == "none" or not takes_linear(model):
+            return 0.0
+        code = Trial("linear start", trial.scale, 0, {"model": f"linear_x{trial.scale}"})
+        return TrainingConfig().start_steps * self.pace(code)
+
+
+@contextmanager
+def alone(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether no other process works in a folder, which none can enter until the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def empty(out: Path) -> None:
+    """Delete what an unfinished run has left: its time is not known."""
+    for name in ("state", "start", "tensorboard"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("log.jsonl", "last.safetensors"):
+        (out / name).unlink(missing_ok=True)
+
+
+def quiet(line: str) -> None:
+    """Take no notice of what training says."""
+
+
+def gather(plan: str, trials: Sequence[Trial], to: Path) -> dict[str, Any]:
+    """What is done of a plan."""
+    files = [to / trial.name / "result.json" for trial in trials]
+    done = [json.loads(file.read_text()) for file in files if file.is_file()]
+    return {"plan": plan, "planned": len(files), "done": done}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what is left of a plan; return 0, or 2 after an error, or 130 if interrupted."""
+    options = parse(argv)
+    trials = [trial for trial in PLANS[options.plan] if options.only in trial.name]
+    torch.set_num_threads(1)
+    try:
+        train, val = (
+            [read_image(path) for path in find_images(folder)] for folder in (options.data, options.val)
+        )
+        plan = PLANS[options.plan]
+        Bench(plan, train, val, options.to, options.minutes, options.steps).run(trials)
+        if options.json is not None:
+            gathered = gather(options.plan, plan, options.to)
+            write_json(options.json, json.dumps(gathered, indent=1) + "\n")
+            write_json(options.json.with_suffix(".md"), to_markdown(gathered))
+    except (RescalingError, OSError) as error:
+        print(f"trials.py: {one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("trials.py: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; argparse itself ends with code 2 on a mistake in it."""
+    parser = argparse.ArgumentParser(prog="trials.py", description="Train variants under one budget.")
+    add = parser.add_argument
+    add("plan", choices=sorted(PLANS), help="which variants")
+    add("--data", type=Path, required=True, metavar="DIR", help="images to train on")
+    add("--val", type=Path, required=True, metavar="DIR", help="images to measure on")
+    add("--to", type=Path, required=True, metavar="DIR", help="a folder for each run")
+    add("--minutes", type=float, default=20.0, metavar="M", help="core minutes of table1's (default: 20)")
+    add("--only", default="", metavar="TEXT", help="only runs with that in their name: x2_, code, _0")
+    add("--steps", type=at_least(1), metavar="N", help="no more steps than that, to try it out")
+    add("--json", type=Path, metavar="FILE", help="write there what is done, of this call and before")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
