@@ -86,7 +86,7 @@ def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
 
 
 def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:
-    images = pictures(tmp_path / "images", 1, side=48)
+    images = pictures(tmp_path / "images", 1, side=64)
     there = ["--to", str(tmp_path / "runs"), "--val", str(images)]
     assert trials.main(["claims", "--data", str(tmp_path / "none"), *there]) == 2
     assert "trials.py: " in capsys.readouterr().err

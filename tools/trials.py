@@ -134,14 +134,14 @@ class Bench:
 
     def steps_of(self, trial: Trial) -> int:
         """How many steps a variant makes."""
-        steps = trial.options.get("steps")
+        steps: int = trial.options.get("steps", 0)
         if trial.as_long_as is not None:
             alike = (trial.as_long_as, trial.scale, trial.seed)
             (other,) = (t for t in self.trials if (t.row, t.scale, t.seed) == alike)
             steps = round(self.steps_of(other) * self.pace(other) / self.pace(trial))
         elif trial.fills:
             steps = int((60 * self.minutes - self.start_seconds(trial)) / self.pace(trial))
-        if steps is None or steps < 1:
+        if steps < 1:
             raise RescalingError(f"{trial.name}: no step fits into {self.minutes:g} minutes")
         return min(steps, self.steps or steps)
 
