@@ -52,9 +52,11 @@ def test_a_run_trains_what_it_starts_from_and_says_what_it_was(finished) -> None
 
 def test_what_is_done_is_not_done_again(finished, capsys) -> None:
     images, runs = (str(finished / name) for name in ("images", "runs"))
-    only = "x2_iirn_crdb_wavelet_latent_0"
-    assert trials.main(["claims", "--data", images, "--val", images, "--to", runs, "--only", only]) == 0
+    common = ["claims", "--data", images, "--val", images, "--only", "x2_iirn_crdb_wavelet_latent_0", "--to"]
+    assert trials.main([*common, runs]) == 0
+    assert trials.main([*common, str(finished / "other"), "--json", str(finished / "claims.json")]) == 0
     assert capsys.readouterr().out == ""
+    assert len(json.loads((finished / "claims.json").read_text())["done"]) == 4
 
 
 def test_steps_of_equal_time_follow_from_what_a_step_takes(tmp_path) -> None:

@@ -8,7 +8,8 @@ processes may share it, one a core. ``claims`` are short runs on what Mo & Chen 
 ``table1`` gives every system of their Table 1, and the small models here, as many core minutes; its weights,
 RUN/last.safetensors, are for tools/evaluate.py. How many steps fill a time is counted from the core seconds
 that one takes, measured before, so that other work on the machine takes none away. --json gathers what is
-done, with a table of it beside, in a file of the same name that ends with .md.
+done, with a table of it beside, in a file of the same name that ends with .md; what it holds from another
+machine is not done again.
 """
 
 import argparse
@@ -56,6 +57,7 @@ class Bench:
         train: images to train on, uint8 ``(3, H, W)``.
         val: images to measure on, likewise.
         to: the folder of what comes of them.
+        known: results of runs that are not to be made again.
         minutes: the core minutes of those that fill a time.
         steps: at most so many, for a rehearsal; ``None`` for what the plan says.
     """
@@ -64,13 +66,16 @@ class Bench:
     train: Sequence[torch.Tensor]
     val: Sequence[torch.Tensor]
     to: Path
-    minutes: float
+    known: Sequence[dict[str, Any]] = ()
+    minutes: float = 20.0
     steps: int | None = None
 
     def run(self, wanted: Sequence[Trial]) -> None:
         """Train those that are neither done nor in work in another process."""
+        done = {identity(result) for result in self.known}
         for trial in wanted:
-            self._finish(trial, wait=False)
+            if (trial.row, trial.scale, trial.seed) not in done:
+                self._finish(trial, wait=False)
 
     def _finish(self, trial: Trial, *, wait: bool) -> None:
         folder = self.to / trial.name
@@ -201,11 +206,25 @@ def quiet(line: str) -> None:
     """Take no notice of what training says."""
 
 
-def gather(plan: str, trials: Sequence[Trial], to: Path) -> dict[str, Any]:
-    """What is done of a plan."""
-    files = [to / trial.name / "result.json" for trial in trials]
-    done = [json.loads(file.read_text()) for file in files if file.is_file()]
-    return {"plan": plan, "planned": len(files), "done": done}
+def identity(result: dict[str, Any]) -> tuple[str, int, int]:
+    """Which run of its plan a result is of."""
+    return result["row"], result["scale"], result["seed"]
+
+
+def read_known(file: Path | None) -> list[dict[str, Any]]:
+    """The results in a file of :func:`gather`, if there is one."""
+    return json.loads(file.read_text())["done"] if file is not None and file.is_file() else []
+
+
+def gather(plan: str, to: Path, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is done of a plan, in its order: those of the folder, and those known before."""
+    done = {identity(result): result for result in known}
+    for trial in PLANS[plan]:
+        file = to / trial.name / "result.json"
+        if file.is_file():
+            done[trial.row, trial.scale, trial.seed] = json.loads(file.read_text())
+    names = [(trial.row, trial.scale, trial.seed) for trial in PLANS[plan]]
+    return {"plan": plan, "planned": len(names), "done": [done[name] for name in names if name in done]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -218,9 +237,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             [read_image(path) for path in find_images(folder)] for folder in (options.data, options.val)
         )
         plan = PLANS[options.plan]
-        Bench(plan, train, val, options.to, options.minutes, options.steps).run(trials)
+        known = read_known(options.json)
+        Bench(plan, train, val, options.to, known, options.minutes, options.steps).run(trials)
         if options.json is not None:
-            gathered = gather(options.plan, plan, options.to)
+            gathered = gather(options.plan, options.to, known)
             write_json(options.json, json.dumps(gathered, indent=1) + "\n")
             write_json(options.json.with_suffix(".md"), to_markdown(gathered))
     except (RescalingError, OSError) as error:

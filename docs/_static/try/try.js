@@ -84,7 +84,7 @@ async function read(file, growth) {
       const megapixels = Math.round(pixels / 1e6);
       throw new Told(`That would be ${megapixels} megapixels; this page takes up to ${MOST_PIXELS / 1e6}. The command line takes more.`);
     }
-    const bitmap = await createImageBitmap(file, { premultiplyAlpha: "none", colorSpaceConversion: "none" }).catch(() => {
+    const bitmap = await createImageBitmap(file, { premultiplyAlpha: "none" }).catch(() => {
       throw new Told(`“${file.name}” cannot be decoded by your browser.`);
     });
     const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
