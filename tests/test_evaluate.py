@@ -265,7 +265,10 @@ def test_shipped_weights_by_name(folder: Path, capsys: pytest.CaptureFixture[str
     assert "'V9'" in one_line_of(err)
     trained, untrained = report["rows"][2:]
     assert trained["name"] == "iirn_x4, DEFAULT (x4 crdb 8+8, wavelet latent)"
-    assert f"{IIRN_X4_Weights.DEFAULT.recipe['steps']:,} steps" in trained["budget"]
+    last = IIRN_X4_Weights.DEFAULT.recipe["runs"][-1]
+    assert trained["budget"].endswith(
+        f"{last['steps']:,} steps of {last['batch_size']} {last['patch']}x{last['patch']}"
+    )
     assert untrained["budget"] is None
     model = iirn_x4(weights="DEFAULT").eval()
 
@@ -297,7 +300,7 @@ def test_weights_from_a_path_tell_what_they_were_trained_under(
         ({"step": "3", "options": {}}, None),
         ({"step": 3, "options": {"batch_size": "four", "patch": 8}}, "3 steps"),
         ({"step": 3, "options": {"hours": "two", "device": "a", "model": 4}}, "3 steps"),
-        ({"step": 3, "options": {"gan": "esrgan"}}, "3 steps, esrgan's adversarial loss"),
+        ({"step": 3, "options": {"gan": "esrgan"}}, "3 steps; esrgan's adversarial loss"),
         ({}, None),
     ],
 )

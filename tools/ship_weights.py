@@ -44,6 +44,7 @@ from invertible_rescaling.weights.enums import PRETRAINED, Weights, weights_of
 
 TOLERATED_DB = 0.01
 LARGEST_MB = 20.0
+EARLIER = ("STEPS", "BATCH", "PATCH", "OPTIMIZER", "HOURS", "DEVICE")
 HR_SIZE = (40, 40)  # what the papers count multiply-adds on
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -151,8 +152,12 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     steps = left.get("step") if options.steps is None else options.steps
     if not isinstance(steps, int):
         raise ShippingError(f"{options.checkpoint} does not tell its steps of training; give --steps")
-    recipe = {"device": options.device_used, "hours": options.hours, "steps": steps}
-    elsewhere = {"model", "blocks", "subnet", "latent", *recipe}
+    run = {"steps": steps, **{key: trained.get(key) for key in ("batch_size", "patch", "optimizer")}}
+    run |= {"hours": options.hours, "device": options.device_used}
+    if trained.get("start") == "linear":
+        run["linear_start"] = trained.get("start_steps")
+    recipe: dict[str, Any] = {"runs": [*runs_before(options), run]}
+    elsewhere = {"model", "blocks", "subnet", "latent", "steps"}
     recipe |= {key: value for key, value in trained.items() if key not in elsewhere}
     begun = "weights" if recipe.get("start", "none") in ("none", "linear") else "start"
     if options.begun_with:
@@ -170,11 +175,34 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     return {"licence": options.licence, "training_data": data, "recipe": recipe}
 
 
+def runs_before(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The runs before the checkpoint's own: those of --after, then those of --earlier."""
+    runs: list[dict[str, Any]] = []
+    if options.after is not None:
+        before = json.loads(options.after.read_text())
+        own = {} if before["model"] == options.model else {"model": before["model"]}
+        runs += [run | own for run in before["recipe"]["runs"]]
+    for steps, batch, patch, optimizer, hours, device in options.earlier:
+        where = f"--earlier {' '.join(EARLIER)}"
+        sizes = (integer(text, where) for text in (steps, batch, patch))
+        run = dict(zip(("steps", "batch_size", "patch"), sizes, strict=True))
+        runs.append({**run, "optimizer": optimizer, "hours": number(hours, where), "device": device})
+    return runs
+
+
 def integer(text: str, where: str) -> int:
     """A count from the command line."""
     if not text.isdecimal():
-        raise ShippingError(f"{where}: a number of images is wanted, got {text!r}")
+        raise ShippingError(f"{where}: a whole number is wanted, got {text!r}")
     return int(text)
+
+
+def number(text: str, where: str) -> float:
+    """Hours from the command line."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ShippingError(f"{where}: a number is wanted, got {text!r}") from error
 
 
 def store(model: AnyModel, folder: Path, metadata: dict[str, Any]) -> dict[str, Path]:
@@ -303,7 +331,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="training data; repeat it for each set",
     )
     add("--device-used", required=True, metavar="TEXT", help="what it was trained on")
-    add("--hours", type=float, required=True, help="how long it was trained")
+    add("--hours", type=float, required=True, help="how long it was trained, in its last run")
+    add("--after", type=Path, metavar="JSON", help="the record of the weights that the run began with")
+    add(
+        "--earlier",
+        nargs=6,
+        action="append",
+        default=[],
+        metavar=EARLIER,
+        help="a run before it that nothing has recorded; repeat it for each, in order",
+    )
     add("--steps", type=int, help="of training, where the checkpoint does not tell")
     add("--begun-with", metavar="WEIGHTS", help="what the run's --weights or --start were, in lasting words")
     add("--command", metavar="TEXT", help="what trains them again, with DIR for folders")

@@ -82,7 +82,7 @@ def _cells(name: str, member: str, facts: Any, is_default: bool, speed: list[dic
         both / pixels,
         *(facts.metrics[benchmark]["psnr_y"] for benchmark in BENCHMARKS),
         (_FILES / facts.file).stat().st_size / 1e6,
-        facts.recipe["hours"],
+        sum(run["hours"] for run in facts.recipe["runs"]),
         facts.licence,
     ]
 

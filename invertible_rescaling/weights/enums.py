@@ -38,10 +38,11 @@ class Weights:
         multiply_adds: of the convolutions on one image: ``hr_size`` [H, W], ``downscale``, ``upscale``.
         licence: of the weights.
         training_data: one dictionary each: ``name``, ``licence``, ``images``.
-        recipe: ``device``, ``hours``, ``steps`` and the options of the training program; where there is a
-            ``command``, it trains them again. Hours and steps are
-            those of all runs in a row, the other options those of the last; ``None`` stands for what was the
-            program's default at that time.
+        recipe: ``runs``, all that led to them, in a row: ``steps``, ``batch_size``, ``patch``, ``optimizer``,
+            ``hours`` and ``device`` of each, with ``linear_start``, its steps, where a run began with one,
+            and ``model`` where the run trained another, from which this one began. Beside that the options
+            of the last, of which ``None`` was the program's default at that time; where there is a
+            ``command``, it trains them again.
         metrics: for each benchmark ``images`` and the means of ``psnr_rgb``, ``ssim_rgb``, ``psnr_y``,
             ``ssim_y`` and ``psnr_lr`` (LR against bicubic; ``None`` where LR is bicubic's), by the convention
             of ``tools/evaluate.py``.

@@ -188,7 +188,7 @@ def test_a_member_is_plain_and_complete_data(case: Case) -> None:
         assert data["name"]
         assert data["licence"]
         assert data["images"] > 0
-    assert member.recipe.keys() >= {"device", "hours", "steps", "lr", "loss_weights"}
+    assert member.recipe.keys() >= {"runs", "lr", "loss_weights"}
     assert "Set5" in member.metrics
     assert pickle.loads(pickle.dumps(member)) is member
     assert copy.deepcopy(member) is member
@@ -839,7 +839,8 @@ def test_shipping_records_what_the_command_line_and_the_checkpoint_say(
 ) -> None:
     member = development.V1
     assert member.training_data == [{"name": "noise", "licence": "CC0", "images": 7}]
-    recipe = {"device": "none", "hours": 0.0, "steps": 3, "lr": 1e-3, "loss_weights": [1, 1, 1]}
+    run = {"steps": 3, "batch_size": None, "patch": None, "optimizer": None, "hours": 0.0, "device": "none"}
+    recipe = {"runs": [run], "lr": 1e-3, "loss_weights": [1, 1, 1]}
     assert member.recipe == recipe
     assert read_metadata(member.locate())["metadata"] == {
         "model": "iirn_x4",
@@ -912,7 +913,7 @@ def test_weights_too_large_for_half_precision_are_kept_in_single(
     [
         (["--model", "iirn_x5"], "did you mean 'iirn_x"),
         (["--model", "iirn_x2"], "is of scale 4, iirn_x2 of scale 2"),
-        (["--data", "more", "CC0", "many"], "a number of images is wanted, got 'many'"),
+        (["--data", "more", "CC0", "many"], "a whole number is wanted, got 'many'"),
         (["--benchmarks", "nowhere"], "nowhere"),
     ],
 )
@@ -922,6 +923,29 @@ def test_what_cannot_be_shipped_says_so(
     assert ship(made.checkpoint, made.benchmarks, tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err
     assert names(tmp_path / "out") == []
+
+
+def test_what_was_trained_before_is_recorded_run_by_run(made: Development, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    earlier = ("--earlier", "7", "3", "64", "soap", "0.5", "a core")
+    assert ship(made.checkpoint, made.benchmarks, out, *earlier) == 0
+    first = {"steps": 7, "batch_size": 3, "patch": 64, "optimizer": "soap", "hours": 0.5, "device": "a core"}
+    own = {"steps": 3, "batch_size": None, "patch": None, "optimizer": None, "hours": 0.0, "device": "none"}
+    assert read_members("iirn_x4", out).V1.recipe["runs"] == [first, own]
+    after = ("--after", str(out / "iirn_x4_v1.json"))
+    assert ship(made.checkpoint, made.benchmarks, out, *after, which=("--version", "2")) == 0
+    assert read_members("iirn_x4", out).V2.recipe["runs"] == [first, own, own]
+
+
+@pytest.mark.parametrize("name", [name for name in list_models() if len(weights_of(name))])
+def test_shipped_members_name_all_runs(name: str) -> None:
+    for member in weights_of(name):
+        for run in member.recipe["runs"]:
+            assert min(run["steps"], run["batch_size"], run["hours"]) > 0
+            assert run["patch"] >= 16
+            assert run["optimizer"] in ("adam", "adam-dct", "soap")
+            assert run["device"]
+        assert run["patch"] == member.recipe["patch"]
 
 
 def test_another_structure_and_a_taken_version_need_a_word(
@@ -955,7 +979,7 @@ def test_a_network_for_comparison_ships_as_a_rescaler_does(
     out = tmp_path / "out"
     assert ship(tmp_path / "edsr.safetensors", made.benchmarks, out, "--model", "edsr_x4") == 0
     member = read_members("edsr_x4", out).V1
-    assert (member.model, member.config["width"], member.recipe["steps"]) == ("edsr_x4", 4, 2)
+    assert (member.model, member.config["width"], member.recipe["runs"][0]["steps"]) == ("edsr_x4", 4, 2)
     assert member.parameters == sum(p.numel() for p in model.parameters())
     assert member.multiply_adds["downscale"] == 0 < member.multiply_adds["upscale"]
     monkeypatch.setattr(enums, "PRETRAINED", out)

@@ -1,6 +1,8 @@
 """Where trained weights come from: which system of the paper they are, and what they were trained under."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ UNKNOWN = Origin()
 
 def of_recipe(model: str, recipe: dict[str, Any]) -> Origin:
     """The origin of shipped weights."""
-    return Origin(_system(model, recipe.get("gan")), in_words(recipe))
+    return Origin(_system(model, recipe.get("gan")), in_words(recipe["runs"], recipe.get("gan")))
 
 
 def of_file(path: Path, config: dict[str, Any]) -> Origin:
@@ -42,26 +44,40 @@ def of_file(path: Path, config: dict[str, Any]) -> Origin:
     options = told.get("options")
     if not isinstance(options, dict):
         return UNKNOWN
-    budget = in_words({**options, "steps": told.get("step")})
+    runs = told.get("runs") or [{**options, "steps": told.get("step")}]
+    budget = in_words(runs, options.get("gan"))
     model = options.get("model")
     if not isinstance(model, str) or not _can_be(model, config):
         return Origin(budget=budget)
     return Origin(_system(model, options.get("gan")), budget)
 
 
-def in_words(recipe: dict[str, Any]) -> str:
-    """What training took: ``0.25 h of one core, 1,900 steps of 4 64x64, esrgan's adversarial loss``."""
-    hours, device, steps, batch, patch, gan = (
-        recipe.get(key) for key in ("hours", "device", "steps", "batch_size", "patch", "gan")
-    )
-    if not isinstance(steps, int):
-        return ""
-    parts = [f"{hours:g} h of {device}"] if isinstance(hours, int | float) else []
-    sized = isinstance(batch, int) and isinstance(patch, int)
-    parts.append(f"{steps:,} steps" + (f" of {batch} {patch}x{patch}" if sized else ""))
-    if gan:
-        parts.append(f"{gan}'s adversarial loss")
-    return ", ".join(parts)
+def in_words(runs: Any, gan: Any = None) -> str:
+    """What training took, in words; nothing, where that is not known.
+
+    Example:
+        >>> run = {"steps": 1900, "batch_size": 4, "patch": 64, "hours": 0.25, "device": "one core"}
+        >>> in_words([run, run | {"steps": 300, "patch": 144, "hours": 0.1, "device": "a GPU"}])
+        '0.25 h of one core: 1,900 steps of 4 64x64; 0.1 h of a GPU: 300 steps of 4 144x144'
+    """
+    known = [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []
+    known = [run for run in known if isinstance(run.get("steps"), int)]
+    parts = [_on_one_device(device, list(group)) for device, group in groupby(known, _device)]
+    return "; ".join([*parts, *([f"{gan}'s adversarial loss"] if gan and parts else [])])
+
+
+def _device(run: dict[str, Any]) -> Any:
+    return run.get("device") if isinstance(run.get("hours"), int | float) else None
+
+
+def _on_one_device(device: Any, runs: Sequence[dict[str, Any]]) -> str:
+    counts: dict[str, int] = {}
+    for run in runs:
+        batch, patch = run.get("batch_size"), run.get("patch")
+        size = f" of {batch} {patch}x{patch}" if isinstance(batch, int) and isinstance(patch, int) else ""
+        counts[size] = counts.get(size, 0) + run["steps"]
+    hours = f"{sum(run['hours'] for run in runs):g} h of {device}: " if device is not None else ""
+    return hours + ", ".join(f"{count:,} steps{size}" for size, count in counts.items())
 
 
 def _system(model: str, gan: Any) -> str:
