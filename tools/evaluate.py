@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
+from evaluation.foreign import foreign_rows
 from evaluation.measuring import Progress, find_benchmarks, measure_benchmark
-from evaluation.methods import bicubic_rows, model_rows
+from evaluation.methods import Row, bicubic_rows, model_rows
 from evaluation.paper import shipped, to_paper
 from evaluation.picture import SUFFIXES, draw
 from evaluation.report import Report, to_json, to_markdown
@@ -31,7 +32,9 @@ def evaluate(task: Task) -> Report:
     """Measure everything the task names; what goes wrong is collected, not raised."""
     problems: list[str] = []
     benchmarks = find_benchmarks(task, problems)
-    rows = [*bicubic_rows(task), *model_rows(task, problems)] if benchmarks else []
+    rows: list[Row] = []
+    if benchmarks:
+        rows = [*bicubic_rows(task), *model_rows(task, problems), *foreign_rows(task, problems)]
     count = len(rows) * sum(len(benchmark.images) for benchmark in benchmarks)
     full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # so that a GPU gives a CPU's figures
     with full, torch.inference_mode(), Progress(count) as progress:
@@ -66,6 +69,15 @@ def parse(argv: Sequence[str] | None) -> Task:
         default=[],
         metavar="NAME[:WEIGHTS]",
         help="registered models: NAME is untrained, NAME:DEFAULT has shipped weights",
+    )
+    add(
+        "--spandrel",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="super-resolution networks of other projects (VDSR, RCAN, ...), on bicubic LR; needs spandrel",
     )
     add("--paper", action="store_true", help="print Table 1 of Mo & Chen, with all weights that ship")
     add(
@@ -102,6 +114,7 @@ def parse(argv: Sequence[str] | None) -> Task:
     return Task(
         folders=tuple(options.folders),
         checkpoints=tuple(options.checkpoint),
+        spandrel=tuple(options.spandrel),
         models=(*options.model, *(shipped() if options.paper else ())),
         scale=options.scale,
         latent=options.latent,

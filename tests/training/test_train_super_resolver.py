@@ -194,6 +194,16 @@ def test_vgg54_is_where_torchvision_has_it():
     assert isinstance(features[35], nn.ReLU)
 
 
+@pytest.mark.parametrize("gan", ["srgan", "esrgan"])
+def test_an_adversarial_run_with_torchvisions_own_network(train, tmp_path, monkeypatch, gan):
+    models = pytest.importorskip("torchvision").models
+    network = models.vgg19
+    monkeypatch.setattr(models, "vgg19", lambda weights: network(weights=None))  # ImageNet's would be fetched
+    assert train("--gan", gan, "--patch", "32", steps=2) == 0
+    found = losses(tmp_path / "out")[2]
+    assert all(math.isfinite(value) and value != 0 for value in found.values())
+
+
 def test_features_are_of_normalised_images_and_are_not_trained(torchvision):
     features, hr = vgg_features(2), uniform(1, 3, 8, 8)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         name: what the line is called.
-        kind: ``bicubic``, ``model`` or ``checkpoint``.
+        kind: ``bicubic``, ``model``, ``checkpoint`` or ``spandrel``.
         rescale: what is measured.
         facts: what else the JSON says of it.
         origin: where its weights come from.

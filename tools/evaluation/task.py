@@ -14,6 +14,7 @@ class Task:
     Attributes:
         folders: with benchmarks in or below them.
         checkpoints: files of trained models.
+        spandrel: files of super-resolution networks of other projects.
         models: registered models, each NAME or NAME:WEIGHTS.
         scale: of all of them.
         latent: the name of one to take in place of the models' own.
@@ -30,6 +31,7 @@ class Task:
 
     folders: tuple[Path, ...]
     checkpoints: tuple[Path, ...] = ()
+    spandrel: tuple[Path, ...] = ()
     models: tuple[str, ...] = ()
     scale: int = 4
     latent: str | None = None
