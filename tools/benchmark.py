@@ -84,13 +84,14 @@ def main(argv: list[str] | None = None) -> int:
     options = options_of(arguments)
     results: dict[str, Any] = {"machine": machine(options.device), "commit": commit()}
     results["options"] = asdict(options)
+    where = stamp(options.device)
     for part in arguments.parts or ["inference", "training", "import"]:
         try:
             results[part] = PARTS[part](options)
         except (MeasurementError, RescalingError, RuntimeError, MemoryError, OSError) as error:
             print(f"benchmark.py: {part} could not be measured: {first_line(error)}", file=sys.stderr)
             return 2
-        print(f"{part}\n\n{table(results[part])}\n\n{stamp(options.device)}\n", flush=True)
+        print(f"{part}\n\n{table(results[part])}\n\n{where}\n", flush=True)
         if part == "speed" and arguments.draw:
             draw_speed(results[part], arguments.draw)
         if arguments.json:
