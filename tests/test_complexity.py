@@ -97,6 +97,14 @@ def test_srgans_printed_parameters_may_be_those_of_all_it_trains_with(rows) -> N
     assert f"36.04M, {100 * less:.1f} % less" in text
 
 
+def test_the_table_in_the_pages_is_the_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    """But for the times behind it."""
+    assert complexity.main([]) == 0
+    head, *body = table(capsys.readouterr().out)
+    shown = table((COMPARISON.parent / "measured" / "complexity.md").read_text())
+    assert [line[: len(head)] for line in shown] == [head, *body]
+
+
 def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 

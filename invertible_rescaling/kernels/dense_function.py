@@ -23,8 +23,8 @@ from invertible_rescaling.kernels.narrow_conv import conv3x3
 __all__: list[str] = []  # for the sub-networks alone
 
 _DTYPES = (torch.float32,)  # tests add float64, in which the kernels' gradients are held to the last digits
-# Of a plane, whatever the batch: below, training is faster by PyTorch's operations. At this size, which patches
-# of 144x144 have behind two Haar steps, CRDB takes as long either way, and by the kernels 0.7 of the memory.
+# Of a plane, whatever the batch: below, training is faster by PyTorch's operations. At this size, that of a
+# patch of 144x144 behind two Haar steps, CRDB takes as long either way, and by the kernels 0.7 of the memory.
 _LEAST_PIXELS = 36 * 36
 _ALIGNED = (
     8  # channels, in which tensor cores take half precision; cuDNN pads other numbers in passes of its own
