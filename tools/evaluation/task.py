@@ -14,7 +14,6 @@ class Task:
     Attributes:
         folders: with benchmarks in or below them.
         checkpoints: files of trained models.
-        spandrel: files of super-resolution networks of other projects.
         models: registered models, each NAME or NAME:WEIGHTS.
         scale: of all of them.
         latent: the name of one to take in place of the models' own.
@@ -27,11 +26,11 @@ class Task:
         picture: a file for crops of one image by every row, like the paper's Fig. 6.
         picture_of: the name of that image, with or without its suffix; the first one by default.
         crop: top, left and side of those crops; around the middle by default.
+        spandrel: files of super-resolution networks of other projects.
     """
 
     folders: tuple[Path, ...]
     checkpoints: tuple[Path, ...] = ()
-    spandrel: tuple[Path, ...] = ()
     models: tuple[str, ...] = ()
     scale: int = 4
     latent: str | None = None
@@ -45,3 +44,4 @@ class Task:
     picture: Path | None = None
     picture_of: str | None = None
     crop: tuple[int, int, int] | None = None
+    spandrel: tuple[Path, ...] = ()
