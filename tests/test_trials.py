@@ -1,6 +1,7 @@
 """Trials that compare variants: what is planned, and what a run of them leaves."""
 
 import json
+from pathlib import Path
 
 import pytest
 from pictures import pictures
@@ -85,6 +86,12 @@ def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
     assert [row[0] for row in cells[2:]] == ["first", "other", "linear code"]
     assert [row[5:8] for row in cells[2:4]] == [["37.00 / 39.00", "38.00", ""], ["38.50", "38.50", "-0.50"]]
     assert lines[-1] == "a; commit b."
+
+
+def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:
+    measured = Path(__file__).parents[1] / "docs" / "measured"
+    gathered = json.loads((measured / "claims.json").read_text())
+    assert (measured / "claims.md").read_text() == to_markdown(gathered)
 
 
 def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:

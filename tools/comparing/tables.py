@@ -7,7 +7,7 @@ from typing import Any
 from evaluation.report import align
 
 HEAD = (
-    *("what differs", "parameters", "multiply-adds, M", "steps", "core minutes"),
+    *("what differs", "parameters", "multiply-adds of 40x40 each way, M", "steps", "core minutes"),
     *("val PSNR, RGB, of each seed", "mean", "over the first row", "LR against bicubic"),
 )
 
