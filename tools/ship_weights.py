@@ -179,9 +179,12 @@ def runs_before(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The runs before the checkpoint's own: those of --after, then those of --earlier."""
     runs: list[dict[str, Any]] = []
     if options.after is not None:
-        before = json.loads(options.after.read_text())
-        own = {} if before["model"] == options.model else {"model": before["model"]}
-        runs += [run | own for run in before["recipe"]["runs"]]
+        try:
+            before = json.loads(options.after.read_text())
+            own = {} if before["model"] == options.model else {"model": before["model"]}
+            runs += [run | own for run in before["recipe"]["runs"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ShippingError(f"--after {options.after}: it is no record of weights") from error
     for steps, batch, patch, optimizer, hours, device in options.earlier:
         where = f"--earlier {' '.join(EARLIER)}"
         sizes = (integer(text, where) for text in (steps, batch, patch))

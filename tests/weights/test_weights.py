@@ -915,6 +915,9 @@ def test_weights_too_large_for_half_precision_are_kept_in_single(
         (["--model", "iirn_x2"], "is of scale 4, iirn_x2 of scale 2"),
         (["--data", "more", "CC0", "many"], "a whole number is wanted, got 'many'"),
         (["--benchmarks", "nowhere"], "nowhere"),
+        (["--after", "pyproject.toml"], "--after pyproject.toml: it is no record of weights"),
+        (["--after", "nowhere.json"], "nowhere.json"),
+        (["--earlier", "7", "3", "64", "soap", "long", "a core"], "a number is wanted, got 'long'"),
     ],
 )
 def test_what_cannot_be_shipped_says_so(
