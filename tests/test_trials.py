@@ -29,8 +29,10 @@ def finished(tmp_path_factory):
     to = tmp_path_factory.mktemp("trials")
     images = pictures(to / "images", 2, side=48)
     common = ["claims", "--data", images, "--val", images, "--to", to / "runs", "--json", to / "claims.json"]
-    for only in ("x2_iirn_crdb_wavelet_latent_0", "x2_irn_with_zeros_for_z_as_long_as_iirn_0"):
-        assert trials.main([str(word) for word in (*common, "--steps", 4, "--only", only)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trials, "TIMED_SECONDS", 0.1)
+        for only in ("x2_iirn_crdb_wavelet_latent_0", "x2_irn_with_zeros_for_z_as_long_as_iirn_0"):
+            assert trials.main([str(word) for word in (*common, "--steps", 4, "--only", only)]) == 0
     return to
 
 
@@ -73,6 +75,20 @@ def test_steps_of_equal_time_follow_from_what_a_step_takes(tmp_path) -> None:
     assert [bench.steps_of(trial) for trial in plan] == [100, 250, 20]  # the last: (60 - 2000 * 0.01) / 2
 
 
+@pytest.mark.parametrize("step", [0.002, 0.03, 4.0])
+def test_a_step_is_timed_over_seconds_and_without_what_is_set_up_once(tmp_path, monkeypatch, step) -> None:
+    calls = []
+
+    def seconds(self, trial: Trial, steps: int) -> float:
+        calls.append(steps)
+        return 1.0 + steps * step + (30.0 if len(calls) == 1 else 0.0)
+
+    monkeypatch.setattr(trials.Bench, "_seconds", seconds)
+    bench = trials.Bench([], (), (), tmp_path)
+    assert bench.pace(Trial("any", 2, 0, {"model": "iirn_x2"})) == pytest.approx(step)
+    assert (calls[-1] - trials.FEW) * step >= trials.TIMED_SECONDS
+
+
 def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
     def run(row: str, seed: int, psnr: float) -> dict:
         facts = {"scale": 2, "parameters": 1500, "multiply_adds": 2e6, "steps": 600, "core_minutes": 1.5}
@@ -94,7 +110,8 @@ def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:
     assert (measured / "claims.md").read_text() == to_markdown(gathered)
 
 
-def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:
+def test_mistakes_end_with_a_line(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(trials, "TIMED_SECONDS", 0.1)
     images = pictures(tmp_path / "images", 1, side=64)
     there = ["--to", str(tmp_path / "runs"), "--val", str(images)]
     assert trials.main(["claims", "--data", str(tmp_path / "none"), *there]) == 2

@@ -44,7 +44,8 @@ from provenance import commit, machine
 
 HR_SIZE = (40, 40)  # what the papers count multiply-adds on
 NEVER = 1_000_000_000
-TIMED = (6, 26)  # steps: between them there are twenty, with two turns of SOAP's bases
+FEW, MORE = 6, 20  # steps: what a run costs beside its steps, and with how many more it is timed at first
+TIMED_SECONDS = 10.0  # that those take at least, so that what differs between two runs does not count
 KEPT = ("batch_size", "patch", "optimizer", "lr", "loss_weights", "start", "seed")
 
 
@@ -161,16 +162,20 @@ class Bench:
         return known[trial.row]
 
     def _time(self, trial: Trial) -> float:
-        seconds = []
-        for steps in TIMED:
-            with tempfile.TemporaryDirectory() as folder:
-                config = self.configuration(trial, Path(folder), steps)
-                if takes_linear(create_model(trial.options["model"])):
-                    config = replace(config, start="none")
-                began = time.process_time()
-                self.fit(config)
-                seconds.append(time.process_time() - began)
-        return (seconds[1] - seconds[0]) / (TIMED[1] - TIMED[0])
+        self._seconds(trial, FEW)  # what is set up once in a process does not count
+        least, more = self._seconds(trial, FEW), MORE
+        while (taken := self._seconds(trial, FEW + more) - least) < TIMED_SECONDS:
+            more *= 4
+        return taken / more
+
+    def _seconds(self, trial: Trial, steps: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            config = self.configuration(trial, Path(folder), steps)
+            if takes_linear(create_model(trial.options["model"])):
+                config = replace(config, start="none")
+            began = time.process_time()
+            self.fit(config)
+            return time.process_time() - began
 
     def start_seconds(self, trial: Trial) -> float:
         """Core seconds of a linear start that a run makes itself."""
