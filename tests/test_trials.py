@@ -1,5 +1,6 @@
 """Trials that compare variants: what is planned, and what a run of them leaves."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def finished(tmp_path_factory):
     common = ["claims", "--data", images, "--val", images, "--to", to / "runs", "--json", to / "claims.json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trials, "TIMED_SECONDS", 0.1)
+        patch.setattr(trials, "TURNS", 2)
         for only in ("x2_iirn_crdb_wavelet_latent_0", "x2_irn_with_zeros_for_z_as_long_as_iirn_0"):
             assert trials.main([str(word) for word in (*common, "--steps", 4, "--only", only)]) == 0
     return to
@@ -84,9 +86,23 @@ def test_a_step_is_timed_over_seconds_and_without_what_is_set_up_once(tmp_path, 
         return 1.0 + steps * step + (30.0 if len(calls) == 1 else 0.0)
 
     monkeypatch.setattr(trials.Bench, "_seconds", seconds)
-    bench = trials.Bench([], (), (), tmp_path)
-    assert bench.pace(Trial("any", 2, 0, {"model": "iirn_x2"})) == pytest.approx(step)
+    only = Trial("any", 2, 0, {"model": "iirn_x2"}, fills=True)
+    bench = trials.Bench([only], (), (), tmp_path)
+    assert bench.pace(only) == pytest.approx(step)
     assert (calls[-1] - trials.FEW) * step >= trials.TIMED_SECONDS
+
+
+def test_a_core_that_becomes_slower_gives_no_variant_fewer_steps(tmp_path, monkeypatch) -> None:
+    steps = {"IIRN": 0.5, "other": 0.25}
+    slowness = itertools.count(100)
+
+    def seconds(self, trial: Trial, count: int) -> float:
+        return 1.0 + count * steps[trial.row] * next(slowness) / 100
+
+    monkeypatch.setattr(trials.Bench, "_seconds", seconds)
+    plan = [Trial(row, 4, 0, {"model": "iirn_x4"}, fills=True) for row in steps]
+    bench = trials.Bench(plan, (), (), tmp_path)
+    assert bench.pace(plan[1]) / bench.pace(plan[0]) == pytest.approx(0.5, rel=0.05)
 
 
 def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
@@ -110,12 +126,13 @@ def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:
     assert (measured / "claims.md").read_text() == to_markdown(gathered)
 
 
-def test_mistakes_end_with_a_line(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(trials, "TIMED_SECONDS", 0.1)
+def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:
     images = pictures(tmp_path / "images", 1, side=64)
     there = ["--to", str(tmp_path / "runs"), "--val", str(images)]
     assert trials.main(["claims", "--data", str(tmp_path / "none"), *there]) == 2
     assert "trials.py: " in capsys.readouterr().err
+    (tmp_path / "runs" / "pace").mkdir(parents=True)
+    (tmp_path / "runs" / "pace" / "x4.json").write_text('{"IIRN": 1.0, "srcnn_x4": 0.1}')
     short = ["table1", "--minutes", "0.0001", "--only", "srcnn"]
     assert trials.main([*short, "--data", str(images), *there]) == 2
     assert "no step fits into 0.0001 minutes" in capsys.readouterr().err

@@ -7,9 +7,9 @@ One variant is trained after another, on one CPU core; those that --to holds are
 processes may share it, one a core. ``claims`` are short runs on what Mo & Chen say of IIRN and of its parts.
 ``table1`` gives every system of their Table 1, and the small models here, as many core minutes; its weights,
 RUN/last.safetensors, are for tools/evaluate.py. How many steps fill a time is counted from the core seconds
-that one takes, measured before, so that other work on the machine takes none away. --json gathers what is
-done, with a table of it beside, in a file of the same name that ends with .md; what it holds from another
-machine is not done again.
+that one takes, measured before in turns with one of IIRN, so that other work on the machine favours none.
+--json gathers what is done, with a table of it beside, in a file of the same name that ends with .md; what it
+holds from another machine is not done again.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -45,7 +45,8 @@ from provenance import commit, machine
 HR_SIZE = (40, 40)  # what the papers count multiply-adds on
 NEVER = 1_000_000_000
 FEW, MORE = 6, 20  # steps: what a run costs beside its steps, and with how many more it is timed at first
-TIMED_SECONDS = 10.0  # that those take at least, so that what differs between two runs does not count
+TIMED_SECONDS = 5.0  # that those take at least, so that what differs between two runs does not count
+TURNS = 7  # in which a variant's steps and those of the one it is compared with are timed
 KEPT = ("batch_size", "patch", "optimizer", "lr", "loss_weights", "start", "seed")
 
 
@@ -152,21 +153,41 @@ class Bench:
         return min(steps, self.steps or steps)
 
     def pace(self, trial: Trial) -> float:
-        """Core seconds of a step, linear start aside, as the first that asked for it has measured them."""
+        """Core seconds of a step, linear start aside, as the first that asked for it has measured them.
+
+        Those of the reference, which most are compared with, are measured once; those of any other are the
+        median of their ratios to it, in turns, times those. So a core that becomes slower or faster in
+        between, as one does beside other work, gives no variant more steps than another.
+        """
         with alone(self.to / "pace", wait=True):
             file = self.to / "pace" / f"x{trial.scale}.json"
             known: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
-            if trial.row not in known:
-                known[trial.row] = self._time(trial)
-                write_json(file, json.dumps(known, indent=2) + "\n")
+            reference = self.reference(trial.scale)
+            for one in (reference, trial):
+                if one.row not in known:
+                    known[one.row] = self._time(one, reference, known.get(reference.row))
+                    write_json(file, json.dumps(known, indent=2) + "\n")
         return known[trial.row]
 
-    def _time(self, trial: Trial) -> float:
+    def reference(self, scale: int) -> Trial:
+        """The run that others are to take as long as, or else the first that fills a time."""
+        named = {trial.as_long_as for trial in self.trials}
+        return next(t for t in self.trials if t.scale == scale and (t.row in named or t.fills))
+
+    def _time(self, trial: Trial, reference: Trial, known: float | None) -> float:
+        watch = self._watch(trial)
+        if known is None:
+            return median(watch() for _ in range(TURNS))
+        other = self._watch(reference)
+        return known * median(watch() / other() for _ in range(TURNS))
+
+    def _watch(self, trial: Trial) -> Callable[[], float]:
+        """A function that trains anew and returns the core seconds of a step."""
         self._seconds(trial, FEW)  # what is set up once in a process does not count
         least, more = self._seconds(trial, FEW), MORE
-        while (taken := self._seconds(trial, FEW + more) - least) < TIMED_SECONDS:
+        while self._seconds(trial, FEW + more) - least < TIMED_SECONDS:
             more *= 4
-        return taken / more
+        return lambda: (self._seconds(trial, FEW + more) - least) / more
 
     def _seconds(self, trial: Trial, steps: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
