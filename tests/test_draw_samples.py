@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 import draw_samples
-from invertible_rescaling import iirn_x4, save_checkpoint
+from invertible_rescaling import iirn_x4, psnr, save_checkpoint
 from invertible_rescaling.images import write_image
 from invertible_rescaling.images.contact_sheet import CAPTION, MARGIN, SIDE
 
@@ -39,9 +39,36 @@ def test_what_is_drawn_is_what_the_captions_say() -> None:
     assert torch.equal(grey, torch.full_like(grey, 0.5))  # no difference
 
 
+def test_a_row_for_each_crop_with_psnr_of_the_crop_and_of_the_whole(
+    tmp_path, checkpoint: str, capsys
+) -> None:
+    model, hr = iirn_x4(blocks=0).eval(), torch.rand(1, 3, 128, 128)
+    row = draw_samples.crop_panels(model, "noise", hr, 8, 16)
+    lr, restored = row[0].picture, row[3].picture
+    assert torch.equal(lr, model.downscale(hr))
+    sr = model.upscale(lr, size=(128, 128))
+    assert torch.equal(restored, sr[..., 8:104, 16:112])
+    assert torch.equal(row[1].picture, hr[..., 8:104, 16:112])
+    here, whole = (float(psnr(sr[part], hr[part])) for part in ((..., slice(8, 104), slice(16, 112)), ...))
+    assert row[3].caption == f"ours\n{here:.1f} dB, of all {whole:.1f}"
+
+    write_image(tmp_path / "noise.png", hr[0])
+    crops = ["--crop", "noise", "0", "0", "--crop", "noise", "32", "16"]
+    out = tmp_path / "crops.png"
+    command = ["--weights", checkpoint, "--images", str(tmp_path), "--out", str(out), *crops]
+    assert draw_samples.main(command) == 0
+    assert draw_samples.main([*command, "--crop", "painter", "0", "0"]) == 2
+    assert "no such picture" in capsys.readouterr().err
+    with Image.open(out) as sheet:
+        assert sheet.size == (MARGIN + 4 * (SIDE + MARGIN), MARGIN + 2 * (SIDE + CAPTION + MARGIN))
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
+        (["--crop", "astronaut", "417", "0"], "512x512"),
+        (["--crop", "astronaut", "up", "0"], "two whole numbers"),
+        (["--crop", "painter", "0", "0"], "painter"),
         (["--weights", "missing.safetensors"], "missing"),
         (["--images", "missing"], "missing"),
         (["--out", "samples.nothing"], "samples"),
