@@ -53,6 +53,15 @@ def test_a_run_trains_what_it_starts_from_and_says_what_it_was(finished) -> None
     assert found["val"]["psnr_rgb"] > 20
     weights = read_metadata(finished / "runs" / "x2_iirn_crdb_wavelet_latent_0" / "last.safetensors")
     assert weights["metadata"]["step"] == 4
+    (run,) = weights["metadata"]["runs"]
+    assert {key: run[key] for key in ("steps", "batch_size", "patch", "optimizer")} == {
+        "steps": 4,
+        "batch_size": 4,
+        "patch": 32,
+        "optimizer": "soap",
+    }
+    assert run["device"].startswith("one core of ")
+    assert "linear_start" not in run  # that was another run
 
 
 def test_what_is_done_is_not_done_again(finished, capsys) -> None:

@@ -33,7 +33,7 @@ from comparing.tables import to_markdown
 from complexity import count
 from evaluate import at_least
 from evaluation.words import one_line, write_json
-from invertible_rescaling import RescalingError, create_model
+from invertible_rescaling import RescalingError, create_model, save_checkpoint
 from invertible_rescaling.evaluation import METRICS, measure, model_rescale
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.models import AnyModel
@@ -105,6 +105,7 @@ class Bench:
         model = self.fit(config)
         seconds = time.process_time() - began
         left = read_metadata(out / "last.safetensors")["metadata"]
+        save_checkpoint(model, out / "last.safetensors", metadata=left | {"runs": [run_of(left, seconds)]})
         found = [measure(model_rescale(model), from_uint8(hr[None]), trial.scale)[0] for hr in self.val]
         cost = count(model, HR_SIZE)
         return {
@@ -218,6 +219,14 @@ def alone(folder: Path, *, wait: bool = False) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def run_of(left: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What evaluate.py tells of a run, from what training left and the core seconds that it took."""
+    options = left["options"]
+    run = {"steps": left["step"], **{key: options[key] for key in ("batch_size", "patch", "optimizer")}}
+    run |= {"hours": round(seconds / 3600, 2), "device": f"one core of {machine('cpu').split(',')[0]}"}
+    return run | ({"linear_start": options["start_steps"]} if options["start"] == "linear" else {})
 
 
 def empty(out: Path) -> None:
