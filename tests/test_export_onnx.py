@@ -60,11 +60,11 @@ def test_files_that_do_not_agree_are_an_error(monkeypatch, capsys, weights: Path
 
 
 def test_shipped_weights_say_what_they_are() -> None:
-    model, facts = export_onnx.load("irn_x4", "V1", "zero")
+    model, facts = export_onnx.load("irn_x2", "DEFAULT", "zero")
     assert not model.training
     assert facts["licence"] == "CC BY-SA 4.0"
     assert len(facts["weights_sha256"]) == 64
-    assert facts["model"] == "irn_x4"
+    assert facts["model"] == "irn_x2"
 
 
 def test_nothing_is_said_of_a_licence_that_is_not_known(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the models cost: Mo & Chen's Table 2 recomputed, and the columns that compare like with like.
 
     python tools/complexity.py
-    python tools/complexity.py iirn_x4:DEFAULT irn_x2:V1 --size 40 40 --hr 256 256 --repeats 5 --json -
+    python tools/complexity.py iirn_x4:DEFAULT small_x4:DEFAULT --size 40 40 --hr 256 256 --repeats 5 --json -
 
 The paper prints multiply-adds for a 40x40 input, which is LR for the super-resolution networks (160x160
 comes out) and HR for the rescalers. Beside that stand the multiply-adds of both directions for one HR size,
@@ -10,7 +10,7 @@ nothing; the times of a super-resolution network's way down are bicubic's.
 
 "Convolutions" are all convolutions' multiply-adds. "Counted as printed" adds one for each bias added,
 activation and value pooled, which comes within 1% of the printed figures. What is printed stands beside the
-paper's own network alone: weights may be those of another (irn_x2:V1 has four couplings, not eight).
+paper's own network alone: weights may be those of another depth.
 """
 
 import argparse

@@ -11,16 +11,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from invertible_rescaling import irn_x4, load_original_irn
+from invertible_rescaling import irn_x2, load_original_irn
 from invertible_rescaling.images import from_uint8
 from invertible_rescaling.training.data import photograph
 
 # %%
 # With a file of theirs it is one line: ``model = load_original_irn("IRN_x4.pth").eval()``. So that this
 # page needs no download, a file in their layout is written here first, with this library's weights of
-# ``irn_x4``. ``F``, ``G`` and ``H`` in their names are phi, eta and rho here.
+# ``irn_x2``. ``F``, ``G`` and ``H`` in their names are phi, eta and rho here.
 
-ours = irn_x4(weights="DEFAULT").eval()
+ours = irn_x2(weights="DEFAULT").eval()
 haar = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=torch.float32)
 letters = {"phi": "F", "eta": "G", "rho": "H"}
 state, channels = {}, 3
@@ -35,7 +35,7 @@ for index, layer in enumerate(ours.flow):
         state[f"operations.{index}.{letters[role]}.conv{number}.{kind}"] = tensor
 
 with tempfile.TemporaryDirectory() as folder:
-    file = Path(folder, "IRN_x4.pth")
+    file = Path(folder, "IRN_x2.pth")
     torch.save(state, file)
     theirs = load_original_irn(file).eval()
 print(theirs.config)

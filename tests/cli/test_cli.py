@@ -15,6 +15,7 @@ from invertible_rescaling import (
     __version__,
     esrgan_x4,
     iirn_x2,
+    irn_x4,
     linear_x2,
     linear_x4,
     list_models,
@@ -562,7 +563,6 @@ def test_what_is_not_installed_is_named(capsys, monkeypatch) -> None:
         ("linear_x4", (1024, 1024), {}),
         ("linear_x4", (1024, 1025), {"tile": 1024, "overlap": 36}),
         ("linear_x2", (9000, 9000), {"tile": 1024, "overlap": 14}),
-        ("irn_x4", (1500, 1500), {}),  # it sees too far
     ],
 )
 def test_models_that_pool_nothing_go_in_tiles_that_see_enough(name: str, size, tiles: dict) -> None:
@@ -570,3 +570,7 @@ def test_models_that_pool_nothing_go_in_tiles_that_see_enough(name: str, size, t
     assert rescaler._tiles(size) == tiles
     if tiles:
         assert tiles["overlap"] >= rescaler.model.receptive_field
+
+
+def test_a_model_that_sees_too_far_goes_without_tiles() -> None:
+    assert PictureRescaler(irn_x4().eval())._tiles((1500, 1500)) == {}

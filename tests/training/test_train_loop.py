@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import invertible_rescaling.training.data
 import invertible_rescaling.training.run
 import invertible_rescaling.training.trainer
-from invertible_rescaling import InvertibleRescaler, iirn_x2, load_checkpoint, save_checkpoint
+from invertible_rescaling import InvertibleRescaler, iirn_x2, load_checkpoint, save_checkpoint, small_x4
 from invertible_rescaling.functional import bicubic_resize
 from invertible_rescaling.images import from_uint8, read_image, write_image
 from invertible_rescaling.testing import randomize
@@ -544,8 +544,9 @@ def test_a_time_limit_counts_what_importing_takes() -> None:
 
 
 def test_shipped_weights_are_trained_on_by_name():
-    options = TrainingConfig(model="irn_x4", weights="V1")
-    assert build_model(options).blocks == (4, 4)
+    built = build_model(TrainingConfig(model="small_x4", weights="DEFAULT")).state_dict()
+    shipped = small_x4(weights="DEFAULT").state_dict()
+    assert all(torch.equal(built[name], tensor) for name, tensor in shipped.items())
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
