@@ -153,12 +153,18 @@ def iirn_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler
 def irn_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
     """IRN at x2: one stage of eight dense couplings, Gaussian latent (Xiao et al. 2020).
 
+    Upscaling feeds a fresh sample of the normal distribution for z, as in the paper. The shipped weights are
+    trained with zeros for z and bring ``latent="zero"`` with them: in hours of training, networks here have
+    not learnt to pass over the noise.
+
     Args and errors are those of :func:`iirn_x2`.
 
     Example:
         >>> from invertible_rescaling import irn_x2
         >>> sum(p.numel() for p in irn_x2().parameters())
         1667952
+        >>> irn_x2(weights="DEFAULT").config["latent"]
+        {'name': 'zero'}
     """
     return _irn(2, weights, overrides)
 
@@ -167,7 +173,7 @@ def irn_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
 def irn_x4(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
     """IRN at x4: two stages of eight dense couplings, Gaussian latent (Xiao et al. 2020).
 
-    Args and errors are those of :func:`iirn_x2`.
+    For z at test time see :func:`irn_x2`, whose args and errors these are.
 
     Example:
         >>> from invertible_rescaling import irn_x4
@@ -181,7 +187,7 @@ def irn_x4(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
 def irn_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
     """IRN at x8: three stages of eight dense couplings, Gaussian latent (Xiao et al. 2020).
 
-    Args and errors are those of :func:`iirn_x2`.
+    For z at test time see :func:`irn_x2`, whose args and errors these are.
 
     Example:
         >>> from invertible_rescaling import irn_x8
