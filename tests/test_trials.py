@@ -127,6 +127,10 @@ def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
     assert [row[0] for row in cells[2:]] == ["first", "other", "linear code"]
     assert [row[5:8] for row in cells[2:4]] == [["37.00 / 39.00", "38.00", ""], ["38.50", "38.50", "-0.50"]]
     assert lines[-1] == "a; commit b."
+    again = [run("first", 0, 37.0), run("other", 0, 36.999) | {"commit": "c"}]
+    lines = to_markdown({"done": again}).splitlines()
+    assert lines[-1] == "a; commits b, c."
+    assert [cell.strip() for cell in lines[5].split("|")[6:9]] == ["37.00", "37.00", "+0.00"]
 
 
 def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:

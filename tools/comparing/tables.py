@@ -20,8 +20,17 @@ def to_markdown(gathered: dict[str, Any]) -> str:
         runs = [run for run in done if run["scale"] == scale]
         rows = [[run for run in runs if run["row"] == row] for row in _rows(runs)]
         parts.append("\n".join([f"x{scale}:", "", *align([HEAD, *(_line(row, rows[0]) for row in rows)])]))
-    places = sorted({f"{run['machine']}; commit {run['commit']}." for run in done})
-    return "\n\n".join([*parts, " ".join(places)]) + "\n"
+    return "\n\n".join([*parts, _places(done)]) + "\n"
+
+
+def _places(done: Sequence[dict[str, Any]]) -> str:
+    """Each machine, and the commits of what was trained there."""
+    commits: dict[str, dict[str, None]] = {}
+    for run in done:
+        commits.setdefault(run["machine"], {})[run["commit"]] = None
+    return " ".join(
+        f"{machine}; commit{'s' * (len(of) > 1)} {', '.join(of)}." for machine, of in commits.items()
+    )
 
 
 def _rows(runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -43,7 +52,7 @@ def _line(row: Sequence[dict[str, Any]], first: Sequence[dict[str, Any]]) -> lis
         _range([run["core_minutes"] for run in row], ".1f"),
         " / ".join(f"{found[seed]:.2f}" for seed in sorted(found)),
         f"{fmean(found.values()):.2f}",
-        f"{fmean(more):+.2f}" if more and row is not first else "",
+        f"{round(fmean(more), 2) + 0.0:+.2f}" if more and row is not first else "",
         _range([run["val"]["lr_psnr_rgb"] for run in row], ".1f"),
     ]
 
