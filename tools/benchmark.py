@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads or cores_here())
+    if arguments.models is None:
+        arguments.models = ["iirn_x4", "small_x4" if "speed" in arguments.parts else "irn_x4"]
     if arguments.child:
         return _child(arguments.child, options_of(arguments))
     try:
@@ -150,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("parts", nargs="*", choices=[*PARTS, []], help=", ".join(PARTS))
-    add("--models", nargs="+", default=["iirn_x4", "irn_x4"], help="the first one is trained and tiled")
+    add("--models", nargs="+", help="the first one is trained and tiled; iirn_x4 and another")
     add("--size", type=_count, nargs=2, default=(512, 512), metavar=("H", "W"), help="of inference's image")
     add("--repeats", type=_count, default=5)
     add("--threads", type=_count, default=None, help="of the CPU; all it may use by default")
