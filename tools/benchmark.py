@@ -152,7 +152,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("parts", nargs="*", choices=[*PARTS, []], help=", ".join(PARTS))
-    add("--models", nargs="+", help="the first one is trained and tiled; iirn_x4 and another")
+    add(
+        "--models",
+        nargs="+",
+        help="the first one is trained and tiled (default: iirn_x4, and irn_x4 or, for speed, small_x4)",
+    )
     add("--size", type=_count, nargs=2, default=(512, 512), metavar=("H", "W"), help="of inference's image")
     add("--repeats", type=_count, default=5)
     add("--threads", type=_count, default=None, help="of the CPU; all it may use by default")
