@@ -57,9 +57,12 @@ def test_the_speeds_in_the_pages_are_those_that_were_measured() -> None:
     measured = json.loads((ROOT / "docs" / "measured" / "speed.json").read_text())
     page = (ROOT / "docs" / "performance.md").read_text()
     for name in measured["options"]["models"]:
-        (line,) = re.findall(rf"^\| `{name}` \| \d\d\.\d\d \| (.*) \|$", page, re.MULTILINE)
+        ((psnr, line),) = re.findall(rf"^\| `{name}` \| (\d\d\.\d\d) \| (.*) \|$", page, re.MULTILINE)
         found = [[float(rate) for rate in cell.split("/")] for cell in line.split("|")]
         rows = [row for row in measured["speed"] if row["model"] == name]
+        known = weights_of(name).DEFAULT.metrics["BSD100"]["psnr_rgb"]
+        assert psnr == f"{known:.2f}"
+        assert {row["BSD100 dB"] for row in rows} == {known}
         rows.sort(key=lambda row: (("torch", "onnxruntime", "openvino").index(row["engine"]), row["threads"]))
         assert found == [
             [pytest.approx(row[f"{way} MP/s"], rel=0.03) for way in ("down", "up")] for row in rows

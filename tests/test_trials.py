@@ -10,6 +10,8 @@ from pictures import pictures
 import trials
 from comparing.plans import IIRN, PLANS, Trial
 from comparing.tables import to_markdown
+from evaluate import evaluate
+from evaluation.task import Task
 from invertible_rescaling import create_model
 from invertible_rescaling.weights import read_metadata
 
@@ -73,6 +75,35 @@ def test_what_is_done_is_not_done_again(finished, capsys) -> None:
     assert len(json.loads((finished / "claims.json").read_text())["done"]) == 4
 
 
+def test_what_is_trained_is_measured_on_benchmarks_that_it_was_not_measured_on(finished, tmp_path) -> None:
+    sets = [pictures(tmp_path / name, 2, side=48) for name in ("SetA", "SetB")]
+    images = str(finished / "images")
+    common = ["claims", "--data", images, "--val", images, "--only", "x2_iirn_crdb_wavelet_latent_0"]
+    common += ["--to", str(finished / "runs"), "--json", str(tmp_path / "out.json"), "--benchmarks"]
+    result = finished / "runs" / "x2_iirn_crdb_wavelet_latent_0" / "result.json"
+    before = json.loads(result.read_text())
+    assert trials.main([*common, str(sets[0])]) == 0
+    found = json.loads(result.read_text())
+    assert before == {key: value for key, value in found.items() if key != "benchmarks"}
+    task = Task(folders=(sets[0],), checkpoints=(result.with_name("last.safetensors"),), scale=2)
+    (benchmark,) = evaluate(task).benchmarks
+    assert found["benchmarks"]["SetA"]["images"] == 2
+    (ours,) = [figures for name, figures in benchmark.figures.items() if not name.startswith("bicubic")]
+    assert found["benchmarks"]["SetA"]["psnr_rgb"] == pytest.approx(ours.psnr_rgb, abs=1e-5)
+    bicubic = json.loads((tmp_path / "out.json").read_text())["bicubic"]["x2"]["SetA"]
+    assert bicubic["psnr_lr"] is None  # it is equal
+    theirs = benchmark.figures["bicubic (enlarged with a = -0.75)"]
+    assert bicubic["psnr_rgb"] == pytest.approx(theirs.psnr_rgb, abs=1e-5)
+
+    found["benchmarks"]["SetA"]["psnr_rgb"] = 1.0  # as it would not come out again
+    result.write_text(json.dumps(found))
+    assert trials.main([*common, *map(str, sets)]) == 0
+    again = json.loads(result.read_text())["benchmarks"]
+    assert again["SetA"]["psnr_rgb"] == 1.0
+    assert set(again) == {"SetA", "SetB"}
+    result.write_text(json.dumps(before))
+
+
 def test_steps_of_equal_time_follow_from_what_a_step_takes(tmp_path) -> None:
     plan = [
         Trial("slow", 2, 0, {"model": "iirn_x2", "steps": 100}),
@@ -131,6 +162,32 @@ def test_the_table_compares_with_the_first_row_seed_by_seed() -> None:
     lines = to_markdown({"done": again}).splitlines()
     assert lines[-1] == "a; commits b, c."
     assert [cell.strip() for cell in lines[5].split("|")[6:9]] == ["37.00", "37.00", "+0.00"]
+
+
+def test_the_table_of_benchmarks_has_the_mean_of_seeds_and_bicubic() -> None:
+    def on(psnr: float, lr: float | None) -> dict:
+        return {"images": 2, "psnr_rgb": psnr, "ssim_rgb": 0.9, "psnr_y": psnr + 2, "psnr_lr": lr}
+
+    def run(row: str, seed: int, **benchmarks: dict) -> dict:
+        facts = {"scale": 4, "parameters": 1500, "steps": 600, "core_minutes": 19.96}
+        facts |= {"machine": "a", "commit": "b", "benchmarks": benchmarks}
+        return {"row": row, "seed": seed, **facts}
+
+    done = [
+        run("IIRN", 0, SetA=on(30.0, 40.0), SetB=on(20.0, 38.0)),
+        run("IIRN", 1, SetA=on(30.5, 41.0)),
+        run("edsr_x4", 0, SetA=on(29.0, None)),
+    ]
+    bicubic = {"x4": {"SetA": on(25.0, None), "SetB": on(19.0, None)}}
+    lines = to_markdown({"done": done, "bicubic": bicubic}).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert cells[0][5:] == ["SetA", "SetB", "Y: SetA / SetB", "LR against bicubic: SetA / SetB"]
+    assert cells[2] == ["bicubic", "", "", "", "", "25.00/0.900", "19.00/0.900", "27.00 / 21.00", "same"]
+    assert cells[3] == [
+        *("IIRN", "1,500", "600", "20.0", "2"),
+        *("30.25 ±0.25/0.900", "20.00/0.900", "32.25 / 22.00", "40.5 / 38.0"),
+    ]
+    assert cells[4][5:] == ["29.00/0.900", "-", "31.00 / -", "same"]
 
 
 def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:

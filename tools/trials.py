@@ -1,13 +1,15 @@
 r"""Train the variants that a table compares, each with the same images, and keep what came of each.
 
     python tools/trials.py claims --data DIR --val DIR --to runs/claims --json docs/measured/claims.json
-    python tools/trials.py table1 --minutes 20 --data DIR --val DIR --to runs/table1
+    python tools/trials.py table1 --data DIR --val DIR --to runs/table1 --precision bf16 \
+        --benchmarks SETS/Set5 SETS/Set14 SETS/BSD100 --json docs/measured/table1.json
 
 One variant is trained after another, on one CPU core; those that --to holds are passed over, and several
 processes may share it, one a core. ``claims`` are short runs on what Mo & Chen say of IIRN and of its parts.
-``table1`` gives every system of their Table 1, and the small models here, as many core minutes; its weights,
-RUN/last.safetensors, are for tools/evaluate.py. How many steps fill a time is counted from the core seconds
-that one takes, measured before in turns with one of IIRN, so that other work on the machine favours none.
+``table1`` gives every system of their Table 1, and the small models here, as many core minutes. How many
+steps fill a time is counted from the core seconds that one takes, measured before in turns with one of IIRN,
+so that other work on the machine favours none. --benchmarks measures weights, RUN/last.safetensors, on those
+folders on which they are not measured yet.
 --json gathers what is done, with a table of it beside, in a file of the same name that ends with .md; what it
 holds from another machine is not done again.
 """
@@ -27,14 +29,16 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
+from torch import nn
 
+from comparing.benchmarks import finite, measure_benchmarks
 from comparing.plans import PLANS, Trial
 from comparing.tables import to_markdown
 from complexity import count
 from evaluate import at_least
 from evaluation.words import one_line, write_json
-from invertible_rescaling import RescalingError, create_model, save_checkpoint
-from invertible_rescaling.evaluation import METRICS, measure, model_rescale
+from invertible_rescaling import RescalingError, create_model, load_checkpoint, save_checkpoint
+from invertible_rescaling.evaluation import METRICS, bicubic_rescale, measure, model_rescale
 from invertible_rescaling.images import find_images, from_uint8, read_image
 from invertible_rescaling.models import AnyModel
 from invertible_rescaling.training import Trainer, TrainingConfig
@@ -44,10 +48,10 @@ from provenance import commit, machine
 
 HR_SIZE = (40, 40)  # what the papers count multiply-adds on
 NEVER = 1_000_000_000
-FEW, MORE = 6, 20  # steps: what a run costs beside its steps, and with how many more it is timed at first
+FEW, MORE = 2, 10  # steps: what a run costs beside its steps; a turn of SOAP, with which it is timed at first
 TIMED_SECONDS = 5.0  # that those take at least, so that what differs between two runs does not count
 TURNS = 7  # in which a variant's steps and those of the one it is compared with are timed
-KEPT = ("batch_size", "patch", "optimizer", "lr", "loss_weights", "start", "seed")
+KEPT = ("batch_size", "patch", "optimizer", "lr", "loss_weights", "precision", "start", "seed")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Bench:
         known: results of runs that are not to be made again.
         minutes: the core minutes of those that fill a time.
         steps: at most so many, for a rehearsal; ``None`` for what the plan says.
+        precision: of training, as :class:`~invertible_rescaling.training.TrainingConfig` takes it.
+        benchmarks: folders of images to measure what is trained on.
     """
 
     trials: Sequence[Trial]
@@ -71,30 +77,44 @@ class Bench:
     known: Sequence[dict[str, Any]] = ()
     minutes: float = 20.0
     steps: int | None = None
+    precision: str = "auto"
+    benchmarks: Sequence[Path] = ()
 
     def run(self, wanted: Sequence[Trial]) -> None:
-        """Train those that are neither done nor in work in another process."""
-        done = {identity(result) for result in self.known}
+        """Train and measure what is neither done nor in work in another process."""
+        elsewhere = {identity(result) for result in self.known}
         for trial in wanted:
-            if (trial.row, trial.scale, trial.seed) not in done:
+            here = (self.to / trial.name / "result.json").is_file()
+            if here or (trial.row, trial.scale, trial.seed) not in elsewhere:
                 self._finish(trial, wait=False)
 
     def _finish(self, trial: Trial, *, wait: bool) -> None:
         folder = self.to / trial.name
         with alone(folder, wait=wait) as mine:
-            if not mine or (folder / "result.json").is_file():
+            file = folder / "result.json"
+            if not mine:
                 return
-            for other in self.trials:
-                if other.name == trial.start:
-                    self._finish(other, wait=True)
-            result = self.train_one(trial)
-            write_json(folder / "result.json", json.dumps(result, indent=2) + "\n")
-            found = result["val"]
-            print(
-                f"{trial.name}: {found['psnr_rgb']:.2f} dB, LR {found['lr_psnr_rgb']:.2f} dB, "
-                f"{result['steps']} steps, {result['core_minutes']:.1f} core minutes",
-                flush=True,
-            )
+            if not file.is_file():
+                for other in self.trials:
+                    if other.name == trial.start:
+                        self._finish(other, wait=True)
+                result = self.train_one(trial)
+                write_json(file, json.dumps(result, indent=2) + "\n")
+                print(
+                    f"{trial.name}: {result['val']['psnr_rgb']:.2f} dB, {result['steps']} steps, "
+                    f"{result['core_minutes']:.1f} core minutes",
+                    flush=True,
+                )
+            self.measure_more(file, trial.scale)
+
+    def measure_more(self, file: Path, scale: int) -> None:
+        """Measure the weights beside a result on the benchmarks that it does not tell of."""
+        result = json.loads(file.read_text())
+        known = result.get("benchmarks", {})
+        if any(folder.name not in known for folder in self.benchmarks):
+            model: Any = load_checkpoint(file.with_name("last.safetensors"), kind=nn.Module).eval()
+            found = measure_benchmarks(model_rescale(model), scale, self.benchmarks, known)
+            write_json(file, json.dumps(result | {"benchmarks": found}, indent=2) + "\n")
 
     def train_one(self, trial: Trial) -> dict[str, Any]:
         """Train a variant from its first step; return what is to be kept of it."""
@@ -119,7 +139,7 @@ class Bench:
             "commit": commit(),
             "parameters": cost.parameters,
             "multiply_adds": cost.upscale,
-            "val": {name: round(fmean(each[name] for each in found), 4) for name in METRICS},
+            "val": {name: finite(fmean(each[name] for each in found)) for name in METRICS},
         }
 
     def fit(self, config: TrainingConfig) -> AnyModel:
@@ -138,7 +158,8 @@ class Bench:
         options = {"save_every": NEVER, **trial.options, "steps": steps}
         if trial.start is not None:
             options["start"] = str(self.to / trial.start / "last.safetensors")
-        return TrainingConfig(**options, seed=trial.seed, out=out, cpu=True, quiet=True)
+        options |= {"seed": trial.seed, "precision": self.precision}
+        return TrainingConfig(**options, out=out, cpu=True, quiet=True)
 
     def steps_of(self, trial: Trial) -> int:
         """How many steps a variant makes."""
@@ -185,10 +206,15 @@ class Bench:
     def _watch(self, trial: Trial) -> Callable[[], float]:
         """A function that trains anew and returns the core seconds of a step."""
         self._seconds(trial, FEW)  # what is set up once in a process does not count
-        least, more = self._seconds(trial, FEW), MORE
-        while self._seconds(trial, FEW + more) - least < TIMED_SECONDS:
+        more = MORE
+        while self._beyond(trial, more) < TIMED_SECONDS:
             more *= 4
-        return lambda: (self._seconds(trial, FEW + more) - least) / more
+        return lambda: self._beyond(trial, more) / more
+
+    def _beyond(self, trial: Trial, more: int) -> float:
+        """Core seconds of so many steps beyond the first; both runs now, as the core's speed changes."""
+        least = self._seconds(trial, FEW)
+        return self._seconds(trial, FEW + more) - least
 
     def _seconds(self, trial: Trial, steps: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -246,12 +272,24 @@ def identity(result: dict[str, Any]) -> tuple[str, int, int]:
     return result["row"], result["scale"], result["seed"]
 
 
-def read_known(file: Path | None) -> list[dict[str, Any]]:
-    """The results in a file of :func:`gather`, if there is one."""
-    return json.loads(file.read_text())["done"] if file is not None and file.is_file() else []
+def read_known(file: Path | None) -> dict[str, Any]:
+    """What a file of :func:`gather` holds, if there is one."""
+    known: dict[str, Any] = {"done": []}
+    return json.loads(file.read_text()) if file is not None and file.is_file() else known
 
 
-def gather(plan: str, to: Path, known: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def measure_bicubic(plan: str, folders: Sequence[Path], known: dict[str, Any]) -> dict[str, Any]:
+    """Bicubic, enlarged with a = -0.75, which is the better of the two usual kernels."""
+    return known | {
+        f"x{scale}": measure_benchmarks(
+            bicubic_rescale(scale, antialias=False), scale, folders, known.get(f"x{scale}", {})
+        )
+        for scale in sorted({trial.scale for trial in PLANS[plan]})
+        if folders
+    }
+
+
+def gather(plan: str, to: Path, known: Sequence[dict[str, Any]], bicubic: dict[str, Any]) -> dict[str, Any]:
     """What is done of a plan, in its order: those of the folder, and those known before."""
     done = {identity(result): result for result in known}
     for trial in PLANS[plan]:
@@ -259,7 +297,8 @@ def gather(plan: str, to: Path, known: Sequence[dict[str, Any]]) -> dict[str, An
         if file.is_file():
             done[trial.row, trial.scale, trial.seed] = json.loads(file.read_text())
     names = [(trial.row, trial.scale, trial.seed) for trial in PLANS[plan]]
-    return {"plan": plan, "planned": len(names), "done": [done[name] for name in names if name in done]}
+    gathered = {"plan": plan, "planned": len(names), "done": [done[name] for name in names if name in done]}
+    return gathered | ({"bicubic": bicubic} if bicubic else {})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,9 +312,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         plan = PLANS[options.plan]
         known = read_known(options.json)
-        Bench(plan, train, val, options.to, known, options.minutes, options.steps).run(trials)
+        Bench(
+            plan,
+            train,
+            val,
+            options.to,
+            known["done"],
+            options.minutes,
+            options.steps,
+            options.precision,
+            options.benchmarks,
+        ).run(trials)
         if options.json is not None:
-            gathered = gather(options.plan, options.to, known)
+            bicubic = measure_bicubic(options.plan, options.benchmarks, known.get("bicubic", {}))
+            gathered = gather(options.plan, options.to, known["done"], bicubic)
             write_json(options.json, json.dumps(gathered, indent=1) + "\n")
             write_json(options.json.with_suffix(".md"), to_markdown(gathered))
     except (RescalingError, OSError) as error:
@@ -298,6 +348,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--minutes", type=float, default=20.0, metavar="M", help="core minutes of table1's (default: 20)")
     add("--only", default="", metavar="TEXT", help="only runs with that in their name: x2_, code, _0")
     add("--steps", type=at_least(1), metavar="N", help="no more steps than that, to try it out")
+    add("--precision", choices=("auto", "no", "bf16"), default="auto", help="of training (default: auto)")
+    add("--benchmarks", type=Path, nargs="+", default=[], metavar="DIR", help="measure what is trained there")
     add("--json", type=Path, metavar="FILE", help="write there what is done, of this call and before")
     return parser.parse_args(argv)
 

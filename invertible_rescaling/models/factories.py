@@ -87,7 +87,8 @@ def _linear(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> Inve
 
 
 def _small(scale: int, weights: WeightsLike, overrides: dict[str, Any]) -> InvertibleRescaler:
-    named = {"scale": scale, "blocks": 2, "subnet": {"name": "crdb", "growth": 16}, "latent": "wavelet"}
+    crdb = {"name": "crdb", "growth": 16, "dilation": 1}
+    named = {"scale": scale, "blocks": 2, "subnet": crdb, "latent": "wavelet"}
     return _build(f"small_x{scale}", InvertibleRescaler, weights, overrides, **named)
 
 
@@ -244,7 +245,7 @@ def linear_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescal
 
 @register_model(pretrained=_has_weights("small_x2"))
 def small_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
-    """The small rescaler at x2: two CRDB couplings of growth 16 a stage, wavelet latent.
+    """The small rescaler at x2: two CRDB couplings of growth 16 a stage, without dilation, wavelet latent.
 
     Between :func:`linear_x2` and :func:`iirn_x2`.
 
@@ -260,7 +261,7 @@ def small_x2(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescale
 
 @register_model(pretrained=_has_weights("small_x4"))
 def small_x4(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
-    """The small rescaler at x4: two CRDB couplings of growth 16 a stage, wavelet latent.
+    """The small rescaler at x4: two CRDB couplings of growth 16 a stage, without dilation, wavelet latent.
 
     Between :func:`linear_x4` and :func:`iirn_x4`.
 
@@ -276,7 +277,7 @@ def small_x4(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescale
 
 @register_model(pretrained=_has_weights("small_x8"))
 def small_x8(weights: WeightsLike = None, **overrides: Any) -> InvertibleRescaler:
-    """The small rescaler at x8: two CRDB couplings of growth 16 a stage, wavelet latent.
+    """The small rescaler at x8: two CRDB couplings of growth 16 a stage, without dilation, wavelet latent.
 
     Between :func:`linear_x8` and :func:`iirn_x8`.
 

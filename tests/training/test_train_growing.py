@@ -46,8 +46,8 @@ def test_couplings_are_not_left_out() -> None:
 
 
 def test_shipped_weights_are_grown_by_the_training_program() -> None:
-    model = build_model(TrainingConfig(model="small_x4", weights="V1", blocks=(8,)))
-    small = small_x4(weights="V1")
+    model = build_model(TrainingConfig(model="small_x4", weights="DEFAULT", blocks=(8,)))
+    small = small_x4(weights="DEFAULT")
     assert model.blocks == (8, 8)
     hr = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(model.downscale(hr), small.downscale(hr), rtol=0, atol=0)

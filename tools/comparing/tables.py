@@ -13,14 +13,61 @@ HEAD = (
 
 
 def to_markdown(gathered: dict[str, Any]) -> str:
-    """A table for each scale, the plan's rows in their order, and where they were trained."""
+    """A table for each scale, the plan's rows in their order, and where they were trained.
+
+    It has columns for benchmarks where bicubic was measured on some.
+    """
     done = gathered["done"]
+    if "bicubic" in gathered:
+        return to_benchmark_table(done, gathered["bicubic"])
     parts = []
     for scale in sorted({run["scale"] for run in done}):
         runs = [run for run in done if run["scale"] == scale]
         rows = [[run for run in runs if run["row"] == row] for row in _rows(runs)]
         parts.append("\n".join([f"x{scale}:", "", *align([HEAD, *(_line(row, rows[0]) for row in rows)])]))
     return "\n\n".join([*parts, _places(done)]) + "\n"
+
+
+def to_benchmark_table(done: Sequence[dict[str, Any]], bicubic: dict[str, Any]) -> str:
+    """A line for each system, with the mean of its seeds, and one for bicubic, at each scale."""
+    parts = []
+    for scale in sorted({run["scale"] for run in done}):
+        known = bicubic[f"x{scale}"]
+        sets = list(known)
+        runs = [run for run in done if run["scale"] == scale]
+        y, lr = (f"{what}: {' / '.join(sets)}" for what in ("Y", "LR against bicubic"))
+        cells = [["system", "parameters", "steps", "core minutes", "seeds", *sets, y, lr]]
+        cells.append(["bicubic", *[""] * 4, *_on_benchmarks([known], sets)])
+        for name in _rows(runs):
+            row = [run for run in runs if run["row"] == name]
+            facts = [f"{row[0]['parameters']:,}", _range([run["steps"] for run in row], ",d")]
+            facts += [_range([run["core_minutes"] for run in row], ".1f"), str(len(row))]
+            cells.append([name, *facts, *_on_benchmarks([run.get("benchmarks", {}) for run in row], sets)])
+        parts.append("\n".join(align(cells)))
+    return "\n\n".join([*parts, _places(done)]) + "\n"
+
+
+def _on_benchmarks(seeds: Sequence[dict[str, Any]], sets: Sequence[str]) -> list[str]:
+    """PSNR and SSIM in RGB on each, how far seeds are off in PSNR, then PSNR on Y and that of LR."""
+    found = [[seed[name] for seed in seeds if name in seed] for name in sets]
+    rgb = [_psnr_and_ssim(figures) if figures else "-" for figures in found]
+    y = [_mean(figures, "psnr_y", ".2f") for figures in found]
+    lr = [_mean(figures, "psnr_lr", ".1f") for figures in found]
+    return [*rgb, " / ".join(y), "same" if set(lr) <= {"same", "-"} else " / ".join(lr)]
+
+
+def _psnr_and_ssim(seeds: Sequence[dict[str, Any]]) -> str:
+    values = [figures["psnr_rgb"] for figures in seeds]
+    mean, ssim = fmean(values), fmean(figures["ssim_rgb"] for figures in seeds)
+    off = max(abs(value - mean) for value in values)
+    return f"{mean:.2f}{f' ±{off:.2f}' if len(values) > 1 else ''}/{ssim:.3f}"
+
+
+def _mean(seeds: Sequence[dict[str, Any]], name: str, form: str) -> str:
+    values = [figures[name] for figures in seeds]
+    if not values:
+        return "-"
+    return "same" if None in values else format(fmean(values), form)
 
 
 def _places(done: Sequence[dict[str, Any]]) -> str:
@@ -57,6 +104,8 @@ def _line(row: Sequence[dict[str, Any]], first: Sequence[dict[str, Any]]) -> lis
     ]
 
 
-def _range(values: Sequence[float], form: str) -> str:
+def _range(values: Sequence[Any], form: str) -> str:
+    if None in values:  # PSNR of equal pictures
+        return "same"
     least, most = format(min(values), form), format(max(values), form)
     return least if least == most else f"{least} to {most}"
