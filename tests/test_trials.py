@@ -190,6 +190,16 @@ def test_the_table_of_benchmarks_has_the_mean_of_seeds_and_bicubic() -> None:
     assert cells[4][5:] == ["29.00/0.900", "-", "31.00 / -", "same"]
 
 
+def test_the_table_of_benchmarks_has_what_the_paper_prints() -> None:
+    on = {"images": 5, "psnr_rgb": 30.0, "ssim_rgb": 0.9, "psnr_y": 32.0, "psnr_lr": 40.0}
+    facts = {"scale": 4, "parameters": 1500, "steps": 600, "core_minutes": 20.0, "seed": 0}
+    facts |= {"machine": "a", "commit": "b", "benchmarks": {"Set5": on}}
+    done = [{"row": "IIRN", "model": "iirn_x4", **facts}, {"row": "small", "model": "small_x4", **facts}]
+    lines = to_markdown({"done": done, "bicubic": {"x4": {"Set5": on}}}).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert [row[5] for row in (cells[0], *cells[2:])] == ["Set5, printed", "", "32.99/0.91", ""]
+
+
 def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:
     measured = Path(__file__).parents[1] / "docs" / "measured"
     gathered = json.loads((measured / "claims.json").read_text())

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from evaluation.paper import PAPER
 from evaluation.report import align
 
 HEAD = (
@@ -29,19 +30,25 @@ def to_markdown(gathered: dict[str, Any]) -> str:
 
 
 def to_benchmark_table(done: Sequence[dict[str, Any]], bicubic: dict[str, Any]) -> str:
-    """A line for each system, with the mean of its seeds, and one for bicubic, at each scale."""
+    """A line for each system, with the mean of its seeds, and one for bicubic, at each scale.
+
+    Where Set5 is among the benchmarks, what the paper prints for it stands before them.
+    """
     parts = []
     for scale in sorted({run["scale"] for run in done}):
         known = bicubic[f"x{scale}"]
         sets = list(known)
         runs = [run for run in done if run["scale"] == scale]
         y, lr = (f"{what}: {' / '.join(sets)}" for what in ("Y", "LR against bicubic"))
-        cells = [["system", "parameters", "steps", "core minutes", "seeds", *sets, y, lr]]
-        cells.append(["bicubic", *[""] * 4, *_on_benchmarks([known], sets)])
+        printed = ["Set5, printed"] if "Set5" in sets else []
+        cells = [["system", "parameters", "steps", "core minutes", "seeds", *printed, *sets, y, lr]]
+        cells.append(["bicubic", *[""] * (4 + len(printed)), *_on_benchmarks([known], sets)])
         for name in _rows(runs):
             row = [run for run in runs if run["row"] == name]
             facts = [f"{row[0]['parameters']:,}", _range([run["steps"] for run in row], ",d")]
             facts += [_range([run["core_minutes"] for run in row], ".1f"), str(len(row))]
+            if printed:
+                facts.append(PAPER[row[0]["model"]].rgb[0] if row[0]["model"] in PAPER else "")
             cells.append([name, *facts, *_on_benchmarks([run.get("benchmarks", {}) for run in row], sets)])
         parts.append("\n".join(align(cells)))
     return "\n\n".join([*parts, _places(done)]) + "\n"
