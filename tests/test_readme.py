@@ -111,6 +111,19 @@ def test_the_table_of_weights_for_jpeg_has_the_figures_of_their_records() -> Non
         assert [cell.strip() for cell in cells.split("|")] == expected
 
 
+def test_the_pages_say_by_how_much_codecs_are_ahead_as_the_tables_do() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "lossy.md").read_text()
+    rows = re.findall(r"^\| (?:linear|small|iirn)_x\d +\|(.*)\|$", page, flags=re.MULTILINE)
+    table = [[float(cell) for cell in row.split("|")] for row in rows]  # bits, ours, JPEG, ...
+    assert len(table) == 8
+    for codec, column in (("JPEG", 2), ("AVIF", 4)):
+        ahead = [row[column] - row[1] for row in table]
+        span = f"{min(ahead):.1f} to {max(ahead):.1f}"
+        for text in (page, (docs / "should_i_use_it.md").read_text()):
+            assert re.search(rf"{codec}[\w\s]+{re.escape(span)}", text), (codec, span)
+
+
 def _members(name: str) -> list[Any]:
     return list(weights_of(name)) if name in list_models(pretrained=True) else []
 
