@@ -177,6 +177,7 @@ def test_the_table_of_benchmarks_has_the_mean_of_seeds_and_bicubic() -> None:
         run("IIRN", 0, SetA=on(30.0, 40.0), SetB=on(20.0, 38.0)),
         run("IIRN", 1, SetA=on(30.5, 41.0)),
         run("edsr_x4", 0, SetA=on(29.0, None)),
+        run("IRN", 0),
     ]
     bicubic = {"x4": {"SetA": on(25.0, None), "SetB": on(19.0, None)}}
     lines = to_markdown({"done": done, "bicubic": bicubic}).splitlines()
@@ -188,6 +189,7 @@ def test_the_table_of_benchmarks_has_the_mean_of_seeds_and_bicubic() -> None:
         *("30.25 ±0.25/0.900", "20.00/0.900", "32.25 / 22.00", "40.5 / 38.0"),
     ]
     assert cells[4][5:] == ["29.00/0.900", "-", "31.00 / -", "same"]
+    assert cells[5][5:] == ["-", "-", "- / -", "- / -"]
 
 
 def test_the_table_of_benchmarks_has_what_the_paper_prints() -> None:
@@ -200,10 +202,12 @@ def test_the_table_of_benchmarks_has_what_the_paper_prints() -> None:
     assert [row[5] for row in (cells[0], *cells[2:])] == ["Set5, printed", "", "32.99/0.91", ""]
 
 
-def test_the_table_in_the_pages_is_made_of_the_results_beside_it() -> None:
+@pytest.mark.parametrize("plan", sorted(PLANS))
+def test_the_table_in_the_pages_is_made_of_the_results_beside_it(plan: str) -> None:
     measured = Path(__file__).parents[1] / "docs" / "measured"
-    gathered = json.loads((measured / "claims.json").read_text())
-    assert (measured / "claims.md").read_text() == to_markdown(gathered)
+    gathered = json.loads((measured / f"{plan}.json").read_text())
+    assert gathered["plan"] == plan
+    assert (measured / f"{plan}.md").read_text() == to_markdown(gathered)
 
 
 def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:

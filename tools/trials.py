@@ -121,6 +121,7 @@ class Bench:
         out = self.to / trial.name
         empty(out)
         config = self.configuration(trial, out, self.steps_of(trial))
+        code = commit()  # now: the folder may have another at the end
         began = time.process_time()
         model = self.fit(config)
         seconds = time.process_time() - began
@@ -136,7 +137,7 @@ class Bench:
             **{name: left["options"][name] for name in KEPT},
             "core_minutes": round(seconds / 60, 2),
             "machine": machine("cpu"),
-            "commit": commit(),
+            "commit": code,
             "parameters": cost.parameters,
             "multiply_adds": cost.upscale,
             "val": {name: finite(fmean(each[name] for each in found)) for name in METRICS},

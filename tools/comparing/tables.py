@@ -60,7 +60,8 @@ def _on_benchmarks(seeds: Sequence[dict[str, Any]], sets: Sequence[str]) -> list
     rgb = [_psnr_and_ssim(figures) if figures else "-" for figures in found]
     y = [_mean(figures, "psnr_y", ".2f") for figures in found]
     lr = [_mean(figures, "psnr_lr", ".1f") for figures in found]
-    return [*rgb, " / ".join(y), "same" if set(lr) <= {"same", "-"} else " / ".join(lr)]
+    alike = "same" in lr and set(lr) <= {"same", "-"}
+    return [*rgb, " / ".join(y), "same" if alike else " / ".join(lr)]
 
 
 def _psnr_and_ssim(seeds: Sequence[dict[str, Any]]) -> str:
