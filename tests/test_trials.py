@@ -215,6 +215,13 @@ def test_mistakes_end_with_a_line(tmp_path, capsys) -> None:
     there = ["--to", str(tmp_path / "runs"), "--val", str(images)]
     assert trials.main(["claims", "--data", str(tmp_path / "none"), *there]) == 2
     assert "trials.py: " in capsys.readouterr().err
+    nowhere = ["--data", str(images), *there, "--benchmarks", str(tmp_path / "nowhere")]
+    assert trials.main(["claims", *nowhere]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert trials.main(["claims", *nowhere[:-1], str(tmp_path / "empty")]) == 2
+    assert "empty" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()  # nothing was trained
     (tmp_path / "runs" / "pace").mkdir(parents=True)
     (tmp_path / "runs" / "pace" / "x4.json").write_text('{"IIRN": 1.0, "srcnn_x4": 0.1}')
     short = ["table1", "--minutes", "0.0001", "--only", "srcnn"]

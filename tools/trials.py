@@ -313,16 +313,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         plan = PLANS[options.plan]
         known = read_known(options.json)
+        for folder in options.benchmarks:
+            find_images(folder)  # a mistake ends the program now, and not after the training
         Bench(
-            plan,
-            train,
-            val,
-            options.to,
-            known["done"],
-            options.minutes,
-            options.steps,
-            options.precision,
-            options.benchmarks,
+            trials=plan,
+            train=train,
+            val=val,
+            to=options.to,
+            known=known["done"],
+            minutes=options.minutes,
+            steps=options.steps,
+            precision=options.precision,
+            benchmarks=options.benchmarks,
         ).run(trials)
         if options.json is not None:
             bicubic = measure_bicubic(options.plan, options.benchmarks, known.get("bicubic", {}))
@@ -350,7 +352,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--only", default="", metavar="TEXT", help="only runs with that in their name: x2_, code, _0")
     add("--steps", type=at_least(1), metavar="N", help="no more steps than that, to try it out")
     add("--precision", choices=("auto", "no", "bf16"), default="auto", help="of training (default: auto)")
-    add("--benchmarks", type=Path, nargs="+", default=[], metavar="DIR", help="measure what is trained there")
+    add("--benchmarks", type=Path, nargs="+", default=[], metavar="DIR", help="measure and tabulate there")
     add("--json", type=Path, metavar="FILE", help="write there what is done, of this call and before")
     return parser.parse_args(argv)
 

@@ -223,7 +223,7 @@ def device_of(wanted: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise ConfigError(
             f"no device {wanted!r} can be used here ({str(error).splitlines()[0]}); try --device cpu"
         ) from error
